@@ -1,0 +1,1 @@
+"""The command line: `python -m jobs NAME --config FILE --set key=value`."""

@@ -1,0 +1,1 @@
+"""Meissonic, a non-autoregressive masked-image-modelling text-to-image model."""

@@ -1,0 +1,1 @@
+"""Arrow schemas, one file a table."""
