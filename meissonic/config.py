@@ -1,0 +1,152 @@
+"""Configurations of the parts of a model, as they stand in the JSON files of a released folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal, Self
+
+MaskingSchedule = Literal["cosine", "linear"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _FromJson:
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Take the fields this class knows from a released `config.json`; the files hold others, unused.
+
+        Raises:
+            ValueError: a field without a default is not there.
+        """
+        fields = dataclasses.fields(cls)
+        required = {f.name for f in fields if f.default is dataclasses.MISSING}
+        if missing := sorted(required - values.keys()):
+            raise ValueError(f"{cls.__name__}: missing {', '.join(missing)}")
+        known = {f.name: values[f.name] for f in fields if f.name in values}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig(_FromJson):
+    """The multi-modal transformer. Defaults: the released 1024 px model."""
+
+    num_layers: int = 14
+    """Double-stream blocks: text and image have weights of their own."""
+    num_single_layers: int = 28
+    """Single-stream blocks on the joined sequence."""
+    attention_head_dim: int = 128
+    num_attention_heads: int = 8
+    joint_attention_dim: int = 1024
+    """Width of the text encoder's hidden states."""
+    pooled_projection_dim: int = 1024
+    axes_dims_rope: tuple[int, ...] = (16, 56, 56)
+    """Rotary dimensions of the axes (text, row, column)."""
+    vocab_size: int = 8256
+    codebook_size: int = 8192
+    downsample: bool = True
+    """Feature compression: 2x2 tokens share a position inside the blocks."""
+    upsample: bool = True
+
+    def __post_init__(self) -> None:
+        if sum(self.axes_dims_rope) != self.attention_head_dim or any(d % 2 for d in self.axes_dims_rope):
+            raise ValueError(
+                f"axes_dims_rope {self.axes_dims_rope} must be even and sum to attention_head_dim "
+                f"{self.attention_head_dim}"
+            )
+        if self.pooled_projection_dim != self.width:
+            raise ValueError(
+                f"pooled_projection_dim {self.pooled_projection_dim} must equal "
+                f"num_attention_heads x attention_head_dim = {self.width}"
+            )
+        if self.downsample != self.upsample:
+            raise ValueError("downsample and upsample must be both true or both false")
+        if self.codebook_size >= self.vocab_size:
+            raise ValueError(f"vocab_size {self.vocab_size} leaves no mask token past the {self.codebook_size} codes")
+
+    @property
+    def width(self) -> int:
+        """Width of the residual stream."""
+        return self.num_attention_heads * self.attention_head_dim
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VQConfig(_FromJson):
+    """The VQ-GAN image tokenizer. Defaults: the released one."""
+
+    in_channels: int = 3
+    out_channels: int = 3
+    block_out_channels: tuple[int, ...] = (128, 256, 256, 512, 768)
+    layers_per_block: int = 2
+    latent_channels: int = 64
+    num_vq_embeddings: int = 8192
+    norm_num_groups: int = 32
+
+    @property
+    def factor(self) -> int:
+        """Pixels per token side."""
+        return int(2 ** (len(self.block_out_channels) - 1))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextConfig(_FromJson):
+    """The CLIP text tower. Defaults: ViT-H-14's."""
+
+    vocab_size: int = 49408
+    hidden_size: int = 1024
+    intermediate_size: int = 4096
+    num_hidden_layers: int = 24
+    num_attention_heads: int = 16
+    projection_dim: int = 1024
+    max_position_embeddings: int = 77
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-5
+    eos_token_id: int = 2
+    """2 stands for the old rule: pool at the position of the largest id."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SchedulerConfig(_FromJson):
+    """The released sampler settings."""
+
+    mask_token_id: int = 8255
+    masking_schedule: MaskingSchedule = "cosine"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """How an image is sampled. Defaults: the released pipeline's.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    num_steps: int = 48
+    guidance_scale: float = 9.0
+    """Classifier-free guidance; at 1 or below the unconditional half is not computed."""
+    temperature: tuple[float, float] = (2.0, 0.0)
+    """Weight of the Gumbel noise on the confidences, from the first step to the last."""
+    softmax_temperature: float = 1.0
+    """Divides the logits before a code is drawn."""
+    masking_schedule: MaskingSchedule | None = None
+    """None: the model's own."""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps is {self.num_steps}; it must be at least 1")
+        if not math.isfinite(self.guidance_scale) or self.guidance_scale < 0:
+            raise ValueError(f"guidance_scale is {self.guidance_scale}; it must be a finite number >= 0")
+        if not all(math.isfinite(t) and t >= 0 for t in self.temperature):
+            raise ValueError(f"temperature is {self.temperature}; both ends must be finite numbers >= 0")
+        if not math.isfinite(self.softmax_temperature) or self.softmax_temperature <= 0:
+            raise ValueError(f"softmax_temperature is {self.softmax_temperature}; it must be a finite number > 0")
+        if self.masking_schedule not in (None, "cosine", "linear"):
+            raise ValueError(f"masking_schedule is {self.masking_schedule!r}; it must be 'cosine' or 'linear'")
+
+    @property
+    def guided(self) -> bool:
+        """Whether the unconditional half is computed."""
+        return self.guidance_scale > 1

@@ -1,0 +1,179 @@
+"""The CLIP text tower and its tokenizer, read from the released Hugging Face-format files.
+
+The tower is open_clip's; only names and layouts of the weights are translated. Shapes: B batch, L text positions,
+C hidden width, P projected width.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import open_clip.transformer
+import tokenizers
+import torch
+from torch import Tensor, nn
+
+from meissonic.config import TextConfig
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": open_clip.transformer.QuickGELU}
+ARGMAX_POOLING_EOS = 2
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
+WORD_PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+"""CLIP's split into words (Radford et al., 2021), before byte-pair merges."""
+
+
+class TextEncoder(nn.Module):
+    """CLIP text tower with projection."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        if config.hidden_act not in ACTIVATIONS:
+            raise ValueError(f"hidden_act is {config.hidden_act!r}; known are {', '.join(ACTIVATIONS)}")
+        if config.num_hidden_layers < 2:
+            raise ValueError("the text tower needs at least 2 layers: the penultimate one conditions the transformer")
+        self.config = config
+        self.tower = open_clip.transformer.TextTransformer(
+            context_length=config.max_position_embeddings,
+            vocab_size=config.vocab_size,
+            width=config.hidden_size,
+            heads=config.num_attention_heads,
+            layers=config.num_hidden_layers,
+            mlp_ratio=config.intermediate_size / config.hidden_size,
+            output_dim=config.projection_dim,
+            pool_type="argmax" if config.eos_token_id == ARGMAX_POOLING_EOS else "eos",
+            eos_id=config.eos_token_id,
+            act_layer=ACTIVATIONS[config.hidden_act],
+            norm_layer=functools.partial(open_clip.transformer.LayerNorm, eps=config.layer_norm_eps),
+        )
+
+    def forward(self, input_ids_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids of full length -> the penultimate hidden states [B, L, C] (no final norm) and the pooled output [B, P]."""
+        out = self.tower.forward_intermediates(
+            input_ids_BL, indices=[self.config.num_hidden_layers - 2], output_fmt="NLC"
+        )
+        return out["text_intermediates"][0], out["text_features"]
+
+    def to_huggingface(self) -> dict[str, Tensor]:
+        """The weights under the released names."""
+        own = self.tower.state_dict()
+        weights = {
+            "text_model.embeddings.token_embedding.weight": own["token_embedding.weight"],
+            "text_model.embeddings.position_embedding.weight": own["positional_embedding"],
+            "text_model.final_layer_norm.weight": own["ln_final.weight"],
+            "text_model.final_layer_norm.bias": own["ln_final.bias"],
+            "text_projection.weight": own["text_projection"].T,
+        }
+        for i in range(self.config.num_hidden_layers):
+            theirs, ours = f"text_model.encoder.layers.{i}.", f"transformer.resblocks.{i}."
+            for kind in ("weight", "bias"):
+                q, k, v = own[f"{ours}attn.in_proj_{kind}"].chunk(3)
+                weights |= {f"{theirs}self_attn.{n}_proj.{kind}": w for n, w in zip("qkv", (q, k, v), strict=True)}
+                weights |= {f"{theirs}{hf}.{kind}": own[f"{ours}{oc}.{kind}"] for hf, oc in LAYER_NAMES.items()}
+        return weights
+
+    def from_huggingface(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Released names -> this module's state dict; every tensor of `to_huggingface` must be there."""
+        own = {
+            "tower.token_embedding.weight": weights["text_model.embeddings.token_embedding.weight"],
+            "tower.positional_embedding": weights["text_model.embeddings.position_embedding.weight"],
+            "tower.ln_final.weight": weights["text_model.final_layer_norm.weight"],
+            "tower.ln_final.bias": weights["text_model.final_layer_norm.bias"],
+            "tower.text_projection": weights["text_projection.weight"].T,
+        }
+        for i in range(self.config.num_hidden_layers):
+            theirs, ours = f"text_model.encoder.layers.{i}.", f"tower.transformer.resblocks.{i}."
+            for kind in ("weight", "bias"):
+                parts = [weights[f"{theirs}self_attn.{n}_proj.{kind}"] for n in "qkv"]
+                own[f"{ours}attn.in_proj_{kind}"] = torch.cat(parts)
+                own |= {f"{ours}{oc}.{kind}": weights[f"{theirs}{hf}.{kind}"] for hf, oc in LAYER_NAMES.items()}
+        return own
+
+
+LAYER_NAMES = {
+    "self_attn.out_proj": "attn.out_proj",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+
+
+class Tokenizer:
+    """CLIP's byte-pair tokenizer, with the rules that stand in the folder's files."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the four files of `folder`.
+
+        Raises:
+            FileNotFoundError: one of them is not there.
+        """
+        if missing := [name for name in TOKENIZER_FILES if not (folder / name).is_file()]:
+            raise FileNotFoundError(f"{folder}: no {', '.join(missing)}")
+        self.folder = folder
+        vocab: dict[str, int] = json.loads((folder / "vocab.json").read_text("utf-8"))
+        lines = (folder / "merges.txt").read_text("utf-8").splitlines()
+        merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+        special = json.loads((folder / "special_tokens_map.json").read_text("utf-8"))
+        settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+        self.max_length = int(settings["model_max_length"])
+        """Length L of every encoding."""
+        names = {role: _content(special.get(role, settings.get(role))) for role in ("bos_token", "eos_token", "pad_token")}
+        unk = _content(special.get("unk_token", settings.get("unk_token", names["eos_token"])))
+        bos, eos = names["bos_token"], names["eos_token"]
+
+        model = tokenizers.models.BPE(
+            vocab=vocab, merges=merges, unk_token=unk, continuing_subword_prefix="", end_of_word_suffix="</w>"
+        )
+        bpe = tokenizers.Tokenizer(model)
+        normalizers, pre = tokenizers.normalizers, tokenizers.pre_tokenizers
+        # the released weights' tokenizer: control characters out, spaces around CJK, NFC, lower case
+        bpe.normalizer = normalizers.Sequence(
+            [
+                normalizers.BertNormalizer(
+                    clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=False
+                ),
+                normalizers.NFC(),
+                normalizers.Lowercase(),
+            ]
+        )
+        bpe.pre_tokenizer = pre.Sequence(
+            [
+                pre.Split(tokenizers.Regex(WORD_PATTERN), behavior="removed", invert=True),
+                pre.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        # special tokens are matched in the raw text, so a "!" in a prompt is the padding token of the released files
+        bpe.add_special_tokens([tokenizers.AddedToken(t, normalized=False) for t in {*names.values(), unk}])
+        bpe.post_processor = tokenizers.processors.TemplateProcessing(
+            single=f"{bos} $A {eos}", special_tokens=[(bos, vocab[bos]), (eos, vocab[eos])]
+        )
+        bpe.enable_truncation(self.max_length)
+        bpe.enable_padding(length=self.max_length, pad_token=names["pad_token"], pad_id=vocab[names["pad_token"]])
+        self._bpe = bpe
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> Self:
+        """The tokenizer of a folder with the four files."""
+        return cls(Path(folder))
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> int64 ids [B, L]: start, text cut to fit, end, padding."""
+        return torch.tensor([encoding.ids for encoding in self._bpe.encode_batch(list(texts))], dtype=torch.int64)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self.folder,)
+
+    def save(self, folder: Path) -> None:
+        """Copy the four files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(self.folder / name, folder / name)
+
+
+def _content(token: Any) -> str:
+    return str(token["content"] if isinstance(token, dict) else token)
