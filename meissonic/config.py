@@ -7,6 +7,8 @@ import math
 from typing import Any, Literal, Self
 
 MaskingSchedule = Literal["cosine", "linear"]
+TEMPERATURE_END = 0.01
+"""Where a temperature given as one number ends, as in the reference's scheduler."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

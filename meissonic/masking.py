@@ -13,8 +13,6 @@ from torch import Tensor
 from meissonic.config import MaskingSchedule
 
 TINY = 1e-20
-TEMPERATURE_END = 0.01
-"""Where a temperature given as one number ends, as in the reference's scheduler."""
 
 
 def masked_fraction(schedule: MaskingSchedule, steps_done: int, num_steps: int) -> Tensor:
@@ -30,6 +28,15 @@ def num_to_mask(fraction: Tensor, num_positions: int, num_unknown_B: Tensor) -> 
     """How many positions to mask again: fewer than were unknown, at least one, int64 [B]."""
     wanted = (num_positions * fraction).floor().to(num_unknown_B)
     return torch.minimum(num_unknown_B - 1, wanted).clamp_min(1)
+
+
+def masked_counts(schedule: MaskingSchedule, num_positions: int, num_steps: int) -> list[int]:
+    """How many positions are masked when each step of text-to-image begins (ties may leave fewer)."""
+    counts = [num_positions]
+    for done in range(1, num_steps):
+        fraction = masked_fraction(schedule, done, num_steps)
+        counts.append(int(num_to_mask(fraction, num_positions, torch.tensor(counts[-1]))))
+    return counts
 
 
 def temperatures(temperature: tuple[float, float], num_steps: int) -> Tensor:

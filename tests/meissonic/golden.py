@@ -1,0 +1,71 @@
+"""A folder of recorded inputs and outputs of the reference model, and its noise played back."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from meissonic import Meissonic
+
+FOLDER = Path(os.environ.get("MEISSONIC_GOLDEN", Path(__file__).parents[1] / "assets" / "golden" / "tiny"))
+TOLERANCE = 3e-5
+
+
+class Golden:
+    """The folder's model, tensors and scalars."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tensors = load_file(folder / "golden.safetensors")
+        self.values: dict[str, Any] = json.loads((folder / "golden.json").read_text("utf-8"))
+        self.model = Meissonic.from_pretrained(folder)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def groups(self, prefix: str) -> list[str]:
+        """The distinct names one level below `prefix/`."""
+        depth = prefix.count("/") + 2
+        found = {"/".join(k.split("/")[:depth]) for k in self.tensors if k.startswith(prefix + "/")}
+        return sorted(found)
+
+
+@functools.cache
+def load() -> Golden:
+    return Golden(FOLDER)
+
+
+def names(prefix: str) -> list[str]:
+    """Group names for parametrisation, read from the header alone."""
+    from safetensors import safe_open
+
+    with safe_open(FOLDER / "golden.safetensors", "pt") as tensors:
+        depth = prefix.count("/") + 2
+        return sorted({"/".join(k.split("/")[:depth]) for k in tensors.keys() if k.startswith(prefix + "/")})
+
+
+class RecordedNoise:
+    """Noise of a recorded run: `exp_noise` [steps, B*N, V], `uniform_noise` [steps - 1, B, N], from `first_step` on."""
+
+    def __init__(self, exponential: Tensor, uniform: Tensor, *, first_step: int = 0, start: Tensor | None = None) -> None:
+        self.exponential, self.uniform = exponential, uniform
+        self.first_step, self.start = first_step, start
+
+    def draw(self, step: int, positions_BM: Tensor, probs_BMV: Tensor) -> Tensor:
+        noise = self.exponential[step - self.first_step].unflatten(0, (len(positions_BM), -1))
+        noise = noise.gather(1, positions_BM[..., None].expand(-1, -1, noise.shape[-1]))
+        return (probs_BMV / noise).argmax(-1)
+
+    def confidence_uniform(self, step: int, num_positions: int) -> Tensor:
+        return self.uniform[step - self.first_step].reshape(-1, num_positions)
+
+    def start_uniform(self, num_positions: int) -> Tensor:
+        # inpainting records none: its mask alone decides
+        return torch.ones(1, num_positions) if self.start is None else self.start.reshape(-1, num_positions)
