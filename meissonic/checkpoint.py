@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from meissonic.config import SchedulerConfig, TextConfig, TransformerConfig, VQConfig
 from meissonic.text import TextEncoder, Tokenizer
@@ -82,7 +82,8 @@ class Meissonic:
         """Load a folder of the released layout from a local path, in evaluation mode.
 
         Args:
-            folder: holds `transformer/`, `vqvae/`, `text_encoder/`, `tokenizer/` and `scheduler/`; other files are
+            folder: holds `transformer/`, `vqvae/`, `text_encoder/`, `tokenizer/` and `scheduler/`; other
+            files are
                 not looked at.
             dtype: of the weights. With float16 the VQ model stays in float32: its decoder overflows.
             device: where the weights go.
@@ -101,7 +102,11 @@ class Meissonic:
         except (KeyError, ValueError, FileNotFoundError) as error:
             raise CheckpointError(f"{folder}: {error}") from error
         model = cls(
-            transformer=transformer, vq=vq, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler
+            transformer=transformer,
+            vq=vq,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            scheduler=scheduler,
         )
         model._check_parts(folder)
         for module in (model.transformer, model.vq, model.text_encoder):
@@ -132,7 +137,8 @@ class Meissonic:
         self.tokenizer.save(folder / "tokenizer")
         (folder / "scheduler").mkdir(exist_ok=True)
         _write_json(
-            folder / "scheduler" / "scheduler_config.json", self.scheduler.to_json() | CONFIG_EXTRAS["scheduler"]
+            folder / "scheduler" / "scheduler_config.json",
+            self.scheduler.to_json() | CONFIG_EXTRAS["scheduler"],
         )
         _write_json(folder / "model_index.json", MODEL_INDEX)
 
@@ -150,12 +156,18 @@ class Meissonic:
         """That the parts fit each other."""
         transformer, text, vq = self.transformer.config, self.text_encoder.config, self.vq.config
         pairs = {
-            "text hidden_size, transformer joint_attention_dim": (text.hidden_size, transformer.joint_attention_dim),
+            "text hidden_size, transformer joint_attention_dim": (
+                text.hidden_size,
+                transformer.joint_attention_dim,
+            ),
             "text projection_dim, transformer pooled_projection_dim": (
                 text.projection_dim,
                 transformer.pooled_projection_dim,
             ),
-            "vqvae num_vq_embeddings, transformer codebook_size": (vq.num_vq_embeddings, transformer.codebook_size),
+            "vqvae num_vq_embeddings, transformer codebook_size": (
+                vq.num_vq_embeddings,
+                transformer.codebook_size,
+            ),
             "tokenizer model_max_length, text max_position_embeddings": (
                 self.tokenizer.max_length,
                 text.max_position_embeddings,
@@ -189,7 +201,9 @@ def _load(folder: Path, part: str, module_class: Any, config_class: Any) -> Any:
     expected = module.to_huggingface() if part == "text_encoder" else module.state_dict()
     weights = {k: w for k, w in weights.items() if k not in IGNORED_KEYS}
     if faults := tensor_faults(weights, expected):
-        raise CheckpointError(f"{path}: {len(faults)} tensors do not fit its config:\n  " + "\n  ".join(faults))
+        raise CheckpointError(
+            f"{path}: {len(faults)} tensors do not fit its config:\n  " + "\n  ".join(faults)
+        )
     if part == "text_encoder":
         weights = module.from_huggingface(weights)
         # a buffer that is in no file
@@ -212,7 +226,10 @@ def tensor_faults(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor])
 
 def _vq_block_types(config: VQConfig) -> dict[str, list[str]]:
     levels = len(config.block_out_channels)
-    return {"down_block_types": ["DownEncoderBlock2D"] * levels, "up_block_types": ["UpDecoderBlock2D"] * levels}
+    return {
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+    }
 
 
 def _read_config(folder: Path, part: str, name: str) -> dict[str, Any]:

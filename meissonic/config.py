@@ -67,7 +67,9 @@ class TransformerConfig(_FromJson):
         if self.downsample != self.upsample:
             raise ValueError("downsample and upsample must be both true or both false")
         if self.codebook_size >= self.vocab_size:
-            raise ValueError(f"vocab_size {self.vocab_size} leaves no mask token past the {self.codebook_size} codes")
+            raise ValueError(
+                f"vocab_size {self.vocab_size} leaves no mask token past the {self.codebook_size} codes"
+            )
 
     @property
     def width(self) -> int:
@@ -144,9 +146,13 @@ class SamplerConfig:
         if not all(math.isfinite(t) and t >= 0 for t in self.temperature):
             raise ValueError(f"temperature is {self.temperature}; both ends must be finite numbers >= 0")
         if not math.isfinite(self.softmax_temperature) or self.softmax_temperature <= 0:
-            raise ValueError(f"softmax_temperature is {self.softmax_temperature}; it must be a finite number > 0")
+            raise ValueError(
+                f"softmax_temperature is {self.softmax_temperature}; it must be a finite number > 0"
+            )
         if self.masking_schedule not in (None, "cosine", "linear"):
-            raise ValueError(f"masking_schedule is {self.masking_schedule!r}; it must be 'cosine' or 'linear'")
+            raise ValueError(
+                f"masking_schedule is {self.masking_schedule!r}; it must be 'cosine' or 'linear'"
+            )
 
     @property
     def guided(self) -> bool:

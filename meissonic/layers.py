@@ -23,7 +23,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise `x` [..., width]; the product with the weight is in the weight's precision if that is half."""
+        """Normalise `x` [..., width]; half-precision weights are multiplied in half precision."""
         scale = torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + RMS_EPS)
         normed = x * scale
         if self.weight.dtype in (torch.float16, torch.bfloat16):
@@ -34,7 +34,9 @@ class RMSNorm(nn.Module):
 def sinusoid(values: Tensor) -> Tensor:
     """Sinusoidal embedding [n] -> [n, 256] in fp32: cosines first, frequencies 1e4^(-i/128)."""
     half = SINUSOID_WIDTH // 2
-    frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=values.device, dtype=torch.float32) / half)
+    frequencies = torch.exp(
+        -math.log(10000.0) * torch.arange(half, device=values.device, dtype=torch.float32) / half
+    )
     angles = values.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -51,7 +53,7 @@ def rope_table(ids: Tensor, axes_dims: tuple[int, ...]) -> tuple[Tensor, Tensor]
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate interleaved pairs of `x` [B, H, N, K] in fp32; the result has `x`'s dtype."""
-    pairs = x.float().unflatten(-1, (-1, 2))
+    pairs = x.float().view(*x.shape[:-1], -1, 2)
     rotated = torch.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).flatten(-2)
     return (x.float() * cos + rotated * sin).to(x.dtype)
 
@@ -66,7 +68,7 @@ class TimestepEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_width] -> [B, width]."""
-        return self.linear_2(F.silu(self.linear_1(x)))  # type: ignore[no-any-return]
+        return self.linear_2(F.silu(self.linear_1(x)))
 
 
 class Modulation(nn.Module):
@@ -79,7 +81,7 @@ class Modulation(nn.Module):
 
     def forward(self, temb_BD: Tensor) -> tuple[Tensor, ...]:
         """[B, D] -> `num_chunks` tensors [B, 1, D]."""
-        return self.linear(F.silu(temb_BD))[:, None].chunk(self.num_chunks, dim=-1)  # type: ignore[no-any-return]
+        return self.linear(F.silu(temb_BD))[:, None].chunk(self.num_chunks, dim=-1)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -99,12 +101,12 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
-        return self.net["2"](F.gelu(self.net["0"].proj(x), approximate="tanh"))  # type: ignore[no-any-return, operator, union-attr]
+        return self.net["2"](F.gelu(self.net["0"].proj(x), approximate="tanh"))  # type: ignore[operator]
 
 
 def split_heads(x: Tensor, head_dim: int) -> Tensor:
     """[B, N, D] -> [B, H, N, K]."""
-    return x.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+    return x.view(*x.shape[:-1], -1, head_dim).transpose(1, 2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

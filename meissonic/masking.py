@@ -44,7 +44,9 @@ def temperatures(temperature: tuple[float, float], num_steps: int) -> Tensor:
     return torch.linspace(temperature[0], temperature[1], num_steps)
 
 
-def remask(log_probs_BN: Tensor, unknown_BN: Tensor, uniform_BN: Tensor, num_masked_B: Tensor, temperature_B: Tensor) -> Tensor:
+def remask(
+    log_probs_BN: Tensor, unknown_BN: Tensor, uniform_BN: Tensor, num_masked_B: Tensor, temperature_B: Tensor
+) -> Tensor:
     """The positions to mask again: the least confident of those that were unknown, bool [B, N].
 
     Args:

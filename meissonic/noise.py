@@ -1,4 +1,4 @@
-"""Randomness of the sampler: counter-based, so that a sample's draws depend on its own seed, step and position only.
+"""The sampler's randomness, counter-based: a draw depends on the sample's seed, the step and the position.
 
 Shapes: B batch, N positions, M positions that are looked at in a step, V codes.
 """
@@ -27,7 +27,12 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Te
     for _ in range(_ROUNDS):
         # int64 products wrap modulo 2^64; their two halves are what an unsigned product has
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = ((p1 >> 32) & _WORD) ^ c1 ^ k0, p1 & _WORD, ((p0 >> 32) & _WORD) ^ c3 ^ k1, p0 & _WORD
+        c0, c1, c2, c3 = (
+            ((p1 >> 32) & _WORD) ^ c1 ^ k0,
+            p1 & _WORD,
+            ((p0 >> 32) & _WORD) ^ c3 ^ k1,
+            p0 & _WORD,
+        )
         k0, k1 = (k0 + _WEYL[0]) & _WORD, (k1 + _WEYL[1]) & _WORD
     return c0, c1, c2, c3
 

@@ -22,13 +22,15 @@ def masking_rate(uniform_B: Tensor, min_rate: float = 0.0) -> Tensor:
     return torch.cos(uniform_B * math.pi * 0.5).clip(min=min_rate)
 
 
-def mask_tokens(tokens_BHW: Tensor, rate_B: Tensor, order_BN: Tensor, mask_token_id: int) -> tuple[Tensor, Tensor]:
+def mask_tokens(
+    tokens_BHW: Tensor, rate_B: Tensor, order_BN: Tensor, mask_token_id: int
+) -> tuple[Tensor, Tensor]:
     """Mask round(N x rate) positions of each sample, at least one.
 
     Args:
         tokens_BHW: codes.
         rate_B: masking rates.
-        order_BN: a random permutation of the positions for each sample; those with the least numbers are masked.
+        order_BN: a random permutation of the positions for each sample; the least numbers are masked.
         mask_token_id: what replaces them.
 
     Returns:
@@ -42,7 +44,7 @@ def mask_tokens(tokens_BHW: Tensor, rate_B: Tensor, order_BN: Tensor, mask_token
 def drop_conditions(
     text_BLC: Tensor, pooled_BP: Tensor, empty_LC: Tensor, empty_P: Tensor, drop_B: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Give the samples of `drop` (bool [B]) the empty prompt's encoding: guidance needs the unconditional model."""
+    """Give the samples of `drop` (bool [B]) the empty prompt's encoding, for guidance to steer away from."""
     return (
         torch.where(drop_B[:, None, None], empty_LC, text_BLC),
         torch.where(drop_B[:, None], empty_P, pooled_BP),
@@ -58,7 +60,8 @@ def mim_loss(logits_BVHW: Tensor, labels_BHW: Tensor, label_smoothing: float = 0
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Optimizer groups: decay for all but biases, norms of the embedding and head, and the embedding."""
-    decayed, others = [], []
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         (others if any(part in name for part in NO_DECAY) else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

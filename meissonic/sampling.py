@@ -1,8 +1,8 @@
 """The sampler: prompts -> token grids -> pixels, in batches of one static shape.
 
-A sample's tokens depend on its request, the model and the batch size that the whole run uses, never on its neighbours:
-noise is counted per sample, and short batches are filled up. Shapes: B batch, N positions (H x W), M positions whose
-logits a step needs, V codes, L text positions.
+A sample's tokens depend on its request, the model and the batch size that the whole run uses, never on its
+neighbours: noise is counted per sample, and short batches are filled up. Shapes: B batch, N positions (H x
+W), M positions whose logits a step needs, V codes, L text positions.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SampleRequest:
     seed: int
     width: int
     height: int
-    config: SamplerConfig = SamplerConfig()
+    config: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
     negative_prompt: str = ""
     score: float = DEFAULT_SCORE
     """The last micro-condition."""
@@ -107,7 +107,9 @@ def check_request(model: Meissonic, request: SampleRequest) -> None:
             raise RequestError("mask without an image; give the image whose unmasked part is kept")
         return
     if request.image.shape != (3, request.height, request.width):
-        raise RequestError(f"image is {tuple(request.image.shape)}, should be (3, {request.height}, {request.width})")
+        raise RequestError(
+            f"image is {tuple(request.image.shape)}, should be (3, {request.height}, {request.width})"
+        )
     if request.mask is not None:
         grid = (request.height // model.vq.config.factor, request.width // model.vq.config.factor)
         if request.mask.shape != grid:
@@ -116,7 +118,8 @@ def check_request(model: Meissonic, request: SampleRequest) -> None:
             raise RequestError("mask marks nothing to be made anew")
     elif not 0 < request.strength <= 1 or int(request.config.num_steps * request.strength) < 1:
         raise RequestError(
-            f"strength is {request.strength} of {request.config.num_steps} steps; it must be in (0, 1] and leave a step"
+            f"strength is {request.strength} of {request.config.num_steps} steps; "
+            "it must be in (0, 1] and leave a step"
         )
 
 
@@ -173,7 +176,9 @@ def _sample_groups(
             yield indices, sample_tokens(model, batch, noise)[: len(indices)]
 
 
-def prepare_batch(model: Meissonic, requests: Sequence[SampleRequest], shape: BatchShape, noise: Noise) -> Batch:
+def prepare_batch(
+    model: Meissonic, requests: Sequence[SampleRequest], shape: BatchShape, noise: Noise
+) -> Batch:
     """Encode the texts and the start images of requests that share `shape`."""
     device = model.device
     factor = model.vq.config.factor
@@ -182,7 +187,9 @@ def prepare_batch(model: Meissonic, requests: Sequence[SampleRequest], shape: Ba
     if shape.guided:
         negative_text, negative_pooled = encode_text(model, [r.negative_prompt for r in requests])
     tokens = torch.full(
-        (len(requests), shape.height // factor, shape.width // factor), model.scheduler.mask_token_id, device=device
+        (len(requests), shape.height // factor, shape.width // factor),
+        model.scheduler.mask_token_id,
+        device=device,
     )
     fractions = torch.ones(len(requests), device=device)
     if shape.from_image:
@@ -233,7 +240,8 @@ def sample_tokens(
 ) -> Tensor:
     """Run the steps of one batch: int64 tokens [B, H, W], none masked.
 
-    `on_step(step, tokens, drawn)` sees each step's outcome: the tokens with those masked again, and before that.
+    `on_step(step, tokens, drawn)` sees each step's outcome: the tokens with those masked again, and before
+    that.
     """
     shape = batch.shape
     mask_id = model.scheduler.mask_token_id
@@ -276,17 +284,21 @@ def _positions_needed(unknown_BN: Tensor, count: int) -> Tensor:
     return unknown_BN.int().argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
-def _probabilities(model: Meissonic, batch: Batch, tokens_BN: Tensor, step: int, positions_BM: Tensor) -> Tensor:
+def _probabilities(
+    model: Meissonic, batch: Batch, tokens_BN: Tensor, step: int, positions_BM: Tensor
+) -> Tensor:
     """fp32 probabilities of the codes [B, M, V] at `positions`, guidance included."""
     logits = guided_logits(model, batch, tokens_BN.view_as(batch.tokens_BHW), step, positions_BM)
     return F.softmax(logits / batch.softmax_temperature_B[:, None, None], dim=-1)
 
 
-def guided_logits(model: Meissonic, batch: Batch, tokens_BHW: Tensor, step: int, positions_BM: Tensor) -> Tensor:
+def guided_logits(
+    model: Meissonic, batch: Batch, tokens_BHW: Tensor, step: int, positions_BM: Tensor
+) -> Tensor:
     """fp32 logits [B, M, V] at `positions`, guided.
 
-    The head runs at those positions only, and the two halves are combined before its last product, which is linear:
-    W u + s (W c - W u) = W (u + s (c - u)).
+    The head runs at those positions only, and the two halves are combined before its last product, which is
+    linear: W u + s (W c - W u) = W (u + s (c - u)).
     """
     head = model.transformer.mlm_layer
     # the remaining step's number, not the masking rate: what the released weights are sampled with
@@ -303,7 +315,7 @@ def guided_logits(model: Meissonic, batch: Batch, tokens_BHW: Tensor, step: int,
     if batch.shape.guided:
         unconditional, conditional = features.chunk(2)
         features = unconditional + batch.guidance_scale_B[:, None, None] * (conditional - unconditional)
-    return head.logits(features.to(head.conv2.weight.dtype)).float()  # type: ignore[no-any-return]
+    return head.logits(features.to(head.conv2.weight.dtype)).float()
 
 
 @torch.inference_mode()

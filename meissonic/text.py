@@ -1,7 +1,7 @@
 """The CLIP text tower and its tokenizer, read from the released Hugging Face-format files.
 
-The tower is open_clip's; only names and layouts of the weights are translated. Shapes: B batch, L text positions,
-C hidden width, P projected width.
+The tower is open_clip's; only names and layouts of the weights are translated. Shapes: B batch, L text
+positions, C hidden width, P projected width.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from meissonic.config import TextConfig
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": open_clip.transformer.QuickGELU}
 ARGMAX_POOLING_EOS = 2
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
-WORD_PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+WORD_PATTERN = (
+    r"<\|startoftext\|>|<\|endoftext\|>|(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
 """CLIP's split into words (Radford et al., 2021), before byte-pair merges."""
 
 
@@ -35,7 +37,9 @@ class TextEncoder(nn.Module):
         if config.hidden_act not in ACTIVATIONS:
             raise ValueError(f"hidden_act is {config.hidden_act!r}; known are {', '.join(ACTIVATIONS)}")
         if config.num_hidden_layers < 2:
-            raise ValueError("the text tower needs at least 2 layers: the penultimate one conditions the transformer")
+            raise ValueError(
+                "the text tower needs at least 2 layers: the penultimate one conditions the transformer"
+            )
         self.config = config
         self.tower = open_clip.transformer.TextTransformer(
             context_length=config.max_position_embeddings,
@@ -52,7 +56,7 @@ class TextEncoder(nn.Module):
         )
 
     def forward(self, input_ids_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids of full length -> the penultimate hidden states [B, L, C] (no final norm) and the pooled output [B, P]."""
+        """Ids [B, L] -> penultimate hidden states [B, L, C] (no final norm) and pooled output [B, P]."""
         out = self.tower.forward_intermediates(
             input_ids_BL, indices=[self.config.num_hidden_layers - 2], output_fmt="NLC"
         )
@@ -72,8 +76,12 @@ class TextEncoder(nn.Module):
             theirs, ours = f"text_model.encoder.layers.{i}.", f"transformer.resblocks.{i}."
             for kind in ("weight", "bias"):
                 q, k, v = own[f"{ours}attn.in_proj_{kind}"].chunk(3)
-                weights |= {f"{theirs}self_attn.{n}_proj.{kind}": w for n, w in zip("qkv", (q, k, v), strict=True)}
-                weights |= {f"{theirs}{hf}.{kind}": own[f"{ours}{oc}.{kind}"] for hf, oc in LAYER_NAMES.items()}
+                weights |= {
+                    f"{theirs}self_attn.{n}_proj.{kind}": w for n, w in zip("qkv", (q, k, v), strict=True)
+                }
+                weights |= {
+                    f"{theirs}{hf}.{kind}": own[f"{ours}{oc}.{kind}"] for hf, oc in LAYER_NAMES.items()
+                }
         return weights
 
     def from_huggingface(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -90,7 +98,9 @@ class TextEncoder(nn.Module):
             for kind in ("weight", "bias"):
                 parts = [weights[f"{theirs}self_attn.{n}_proj.{kind}"] for n in "qkv"]
                 own[f"{ours}attn.in_proj_{kind}"] = torch.cat(parts)
-                own |= {f"{ours}{oc}.{kind}": weights[f"{theirs}{hf}.{kind}"] for hf, oc in LAYER_NAMES.items()}
+                own |= {
+                    f"{ours}{oc}.{kind}": weights[f"{theirs}{hf}.{kind}"] for hf, oc in LAYER_NAMES.items()
+                }
         return own
 
 
@@ -117,12 +127,16 @@ class Tokenizer:
         self.folder = folder
         vocab: dict[str, int] = json.loads((folder / "vocab.json").read_text("utf-8"))
         lines = (folder / "merges.txt").read_text("utf-8").splitlines()
-        merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+        pairs = (line.split() for line in lines if line and not line.startswith("#version"))
+        merges = [(first, second) for first, second in pairs]
         special = json.loads((folder / "special_tokens_map.json").read_text("utf-8"))
         settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
         self.max_length = int(settings["model_max_length"])
         """Length L of every encoding."""
-        names = {role: _content(special.get(role, settings.get(role))) for role in ("bos_token", "eos_token", "pad_token")}
+        names = {
+            role: _content(special.get(role, settings.get(role)))
+            for role in ("bos_token", "eos_token", "pad_token")
+        }
         unk = _content(special.get("unk_token", settings.get("unk_token", names["eos_token"])))
         bos, eos = names["bos_token"], names["eos_token"]
 
@@ -147,13 +161,15 @@ class Tokenizer:
                 pre.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )
-        # special tokens are matched in the raw text, so a "!" in a prompt is the padding token of the released files
+        # matched in the raw text, so that a "!" in a prompt is the padding token of the released files
         bpe.add_special_tokens([tokenizers.AddedToken(t, normalized=False) for t in {*names.values(), unk}])
         bpe.post_processor = tokenizers.processors.TemplateProcessing(
             single=f"{bos} $A {eos}", special_tokens=[(bos, vocab[bos]), (eos, vocab[eos])]
         )
         bpe.enable_truncation(self.max_length)
-        bpe.enable_padding(length=self.max_length, pad_token=names["pad_token"], pad_id=vocab[names["pad_token"]])
+        bpe.enable_padding(
+            length=self.max_length, pad_token=names["pad_token"], pad_id=vocab[names["pad_token"]]
+        )
         self._bpe = bpe
 
     @classmethod
@@ -163,7 +179,9 @@ class Tokenizer:
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Texts -> int64 ids [B, L]: start, text cut to fit, end, padding."""
-        return torch.tensor([encoding.ids for encoding in self._bpe.encode_batch(list(texts))], dtype=torch.int64)
+        return torch.tensor(
+            [encoding.ids for encoding in self._bpe.encode_batch(list(texts))], dtype=torch.int64
+        )
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
         return type(self), (self.folder,)

@@ -1,7 +1,8 @@
-"""The multi-modal transformer: double-stream blocks, then single-stream blocks, between a token embedding and a head.
+"""The multi-modal transformer: double-stream, then single-stream blocks between a token embedding and a head.
 
-Parameter names are those of the released checkpoint. Shapes: B batch, H x W token grid, h x w grid inside the blocks
-(half of it each way with compression), N positions (text, then image), L text positions, D width, V codes.
+Parameter names are those of the released checkpoint. Shapes: B batch, H x W token grid, h x w grid inside the
+blocks (half of it each way with compression), N positions (text, then image), L text positions, D width, V
+codes.
 """
 
 from __future__ import annotations
@@ -45,10 +46,18 @@ class JointAttention(nn.Module):
         """Image [B, n, D] and text [B, L, D] -> the same."""
         heads = self.head_dim
         q = torch.cat(
-            [self.norm_added_q(split_heads(self.add_q_proj(text), heads)), self.norm_q(split_heads(self.to_q(image), heads))], 2
+            [
+                self.norm_added_q(split_heads(self.add_q_proj(text), heads)),
+                self.norm_q(split_heads(self.to_q(image), heads)),
+            ],
+            2,
         )
         k = torch.cat(
-            [self.norm_added_k(split_heads(self.add_k_proj(text), heads)), self.norm_k(split_heads(self.to_k(image), heads))], 2
+            [
+                self.norm_added_k(split_heads(self.add_k_proj(text), heads)),
+                self.norm_k(split_heads(self.to_k(image), heads)),
+            ],
+            2,
         )
         v = torch.cat([split_heads(self.add_v_proj(text), heads), split_heads(self.to_v(image), heads)], 2)
         out = attend(apply_rope(q, *rope), apply_rope(k, *rope), v)
@@ -124,7 +133,7 @@ class TokenEmbed(nn.Module):
 
     def forward(self, tokens_BHW: Tensor) -> Tensor:
         """[B, H, W] -> [B, D, H, W]."""
-        return self.conv(self.layer_norm(self.embeddings(tokens_BHW)).permute(0, 3, 1, 2))  # type: ignore[no-any-return]
+        return self.conv(self.layer_norm(self.embeddings(tokens_BHW)).permute(0, 3, 1, 2))
 
 
 class _Resample(nn.Module):
@@ -136,7 +145,7 @@ class _Resample(nn.Module):
         self.conv = conv
 
     def normed(self, x_BDHW: Tensor) -> Tensor:
-        return self.norm(x_BDHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+        return self.norm(x_BDHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Compress(nn.Module):
@@ -148,7 +157,7 @@ class Compress(nn.Module):
 
     def forward(self, x_BDHW: Tensor) -> Tensor:
         """[B, D, H, W] -> [B, D, ceil(H/2), ceil(W/2)]."""
-        return self.downsample.conv(F.pad(self.downsample.normed(x_BDHW), (0, 1, 0, 1)))  # type: ignore[no-any-return]
+        return self.downsample.conv(F.pad(self.downsample.normed(x_BDHW), (0, 1, 0, 1)))
 
 
 class Decompress(nn.Module):
@@ -156,15 +165,17 @@ class Decompress(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.upsample = _Resample(width, nn.ConvTranspose2d(width, width, kernel_size=2, stride=2, bias=False))
+        self.upsample = _Resample(
+            width, nn.ConvTranspose2d(width, width, kernel_size=2, stride=2, bias=False)
+        )
 
     def forward(self, x_BDhw: Tensor) -> Tensor:
         """[B, D, h, w] -> [B, D, 2h, 2w]."""
-        return self.upsample.conv(self.upsample.normed(x_BDhw))  # type: ignore[no-any-return]
+        return self.upsample.conv(self.upsample.normed(x_BDhw))
 
 
 class Head(nn.Module):
-    """The two 1x1 convolutions that end in logits. The second is linear: guidance may be applied before it."""
+    """The two 1x1 convolutions that end in logits. The second is linear: guidance may come first."""
 
     def __init__(self, width: int, codebook_size: int) -> None:
         super().__init__()
@@ -174,7 +185,7 @@ class Head(nn.Module):
 
     def features(self, x_ND: Tensor) -> Tensor:
         """[..., D] -> [..., D], all of the head but its last product."""
-        return self.layer_norm(F.linear(x_ND, self.conv1.weight[:, :, 0, 0]))  # type: ignore[no-any-return]
+        return self.layer_norm(F.linear(x_ND, self.conv1.weight[:, :, 0, 0]))
 
     def logits(self, features_ND: Tensor) -> Tensor:
         """[..., D] -> [..., V]."""
@@ -191,10 +202,10 @@ class TimeTextEmbedding(nn.Module):
 
     def forward(self, timestep_B: Tensor, pooled_BD: Tensor) -> Tensor:
         """[B], [B, D] -> [B, D]."""
-        # the product with 1000 is in the hidden dtype: half precision rounds it, and the weights were trained so
+        # the product is in the hidden dtype: half precision rounds it, and the weights were trained so
         scaled = timestep_B.to(pooled_BD.dtype) * 1000
         time = self.timestep_embedder(sinusoid(scaled).to(pooled_BD.dtype))
-        return time + self.text_embedder(pooled_BD)  # type: ignore[no-any-return]
+        return time + self.text_embedder(pooled_BD)
 
 
 class Transformer(nn.Module):
@@ -209,7 +220,9 @@ class Transformer(nn.Module):
         width, head_dim = config.width, config.attention_head_dim
         self.time_text_embed = TimeTextEmbedding(width)
         self.context_embedder = nn.Linear(config.joint_attention_dim, width)
-        self.transformer_blocks = nn.ModuleList(DoubleBlock(width, head_dim) for _ in range(config.num_layers))
+        self.transformer_blocks = nn.ModuleList(
+            DoubleBlock(width, head_dim) for _ in range(config.num_layers)
+        )
         self.single_transformer_blocks = nn.ModuleList(
             SingleBlock(width, head_dim) for _ in range(config.num_single_layers)
         )
@@ -225,7 +238,12 @@ class Transformer(nn.Module):
         self.up_block = Decompress(width) if config.upsample else None
 
     def forward(
-        self, tokens_BHW: Tensor, text_BLC: Tensor, pooled_BP: Tensor, micro_conds_B5: Tensor, timestep_B: Tensor
+        self,
+        tokens_BHW: Tensor,
+        text_BLC: Tensor,
+        pooled_BP: Tensor,
+        micro_conds_B5: Tensor,
+        timestep_B: Tensor,
     ) -> Tensor:
         """Logits of every position.
 
@@ -240,10 +258,15 @@ class Transformer(nn.Module):
             [B, V, H, W]; an odd grid comes back one larger with compression.
         """
         hidden_BHWD = self.hidden(tokens_BHW, text_BLC, pooled_BP, micro_conds_B5, timestep_B)
-        return self.mlm_layer.logits(self.mlm_layer.features(hidden_BHWD)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+        return self.mlm_layer.logits(self.mlm_layer.features(hidden_BHWD)).permute(0, 3, 1, 2)
 
     def hidden(
-        self, tokens_BHW: Tensor, text_BLC: Tensor, pooled_BP: Tensor, micro_conds_B5: Tensor, timestep_B: Tensor
+        self,
+        tokens_BHW: Tensor,
+        text_BLC: Tensor,
+        pooled_BP: Tensor,
+        micro_conds_B5: Tensor,
+        timestep_B: Tensor,
     ) -> Tensor:
         """All but the head: arguments as `forward`'s, result [B, H, W, D]."""
         temb_BD = self.condition(pooled_BP, micro_conds_B5, timestep_B)
@@ -274,7 +297,7 @@ class Transformer(nn.Module):
         pooled = torch.cat([pooled_BP, micro.to(pooled_BP.dtype)], dim=-1)
         # half-precision weights, fp32 pooled text: the model's dtype rules
         pooled = self.cond_embed(pooled.to(self.cond_embed.linear_1.weight.dtype))
-        return self.time_text_embed(timestep_B, pooled)  # type: ignore[no-any-return]
+        return self.time_text_embed(timestep_B, pooled)
 
 
 def position_ids(num_text: int, height: int, width: int, device: torch.device) -> Tensor:

@@ -1,7 +1,7 @@
 """The VQ-GAN image tokenizer: pixels <-> codes of a codebook.
 
-Parameter names are those of the released checkpoint. Shapes: B batch, C latent channels, h x w token grid. Pixels are
-in [0, 1] on both sides.
+Parameter names are those of the released checkpoint. Pixels are in [0, 1] on both sides. Shapes: B batch,
+C latent channels, h x w token grid.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Resnet(nn.Module):
         """[B, in, H, W] -> [B, out, H, W]."""
         residual = x if self.conv_shortcut is None else self.conv_shortcut(x)
         x = self.conv1(F.silu(self.norm1(x)))
-        return self.conv2(F.silu(self.norm2(x))) + residual  # type: ignore[no-any-return]
+        return self.conv2(F.silu(self.norm2(x))) + residual
 
 
 class Downsample(nn.Module):
@@ -46,7 +46,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H/2, W/2]."""
-        return self.conv(F.pad(x, (0, 1, 0, 1)))  # type: ignore[no-any-return]
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
@@ -58,13 +58,15 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, 2H, 2W]."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Level(nn.Module):
     """The resnets of one resolution, and the step to the next unless it is the last."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, num_resnets: int, groups: int, step: str | None) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, num_resnets: int, groups: int, step: str | None
+    ) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(
             Resnet(in_channels if i == 0 else out_channels, out_channels, groups) for i in range(num_resnets)
@@ -119,7 +121,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)
-        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))  # type: ignore[no-any-return]
+        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
 
 
 class Decoder(nn.Module):
@@ -148,7 +150,7 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(x))
         for block in self.up_blocks:
             x = block(x)
-        return self.conv_out(F.silu(self.conv_norm_out(x)))  # type: ignore[no-any-return]
+        return self.conv_out(F.silu(self.conv_norm_out(x)))
 
 
 class Codebook(nn.Module):
@@ -179,7 +181,9 @@ class VQModel(nn.Module):
         """
         height, width = pixels_B3HW.shape[-2:]
         if height % self.config.factor or width % self.config.factor:
-            raise ValueError(f"image is {width}x{height} px; both sides must be multiples of {self.config.factor}")
+            raise ValueError(
+                f"image is {width}x{height} px; both sides must be multiples of {self.config.factor}"
+            )
         return self.nearest_codes(self.latents(pixels_B3HW))
 
     def decode(self, codes_Bhw: Tensor) -> Tensor:
@@ -188,7 +192,7 @@ class VQModel(nn.Module):
 
     def latents(self, pixels_B3HW: Tensor) -> Tensor:
         """Pixels -> latents [B, C, h, w] before quantisation."""
-        return self.quant_conv(self.encoder(pixels_B3HW))  # type: ignore[no-any-return]
+        return self.quant_conv(self.encoder(pixels_B3HW))
 
     def nearest_codes(self, latents_BChw: Tensor) -> Tensor:
         """The codebook row of least Euclidean distance to each latent, [B, h, w]."""
@@ -198,11 +202,11 @@ class VQModel(nn.Module):
 
     def lookup(self, codes_Bhw: Tensor) -> Tensor:
         """Codes -> their vectors [B, C, h, w]."""
-        return self.quantize.embedding(codes_Bhw).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+        return self.quantize.embedding(codes_Bhw).permute(0, 3, 1, 2)
 
     def decode_latents(self, quantized_BChw: Tensor) -> Tensor:
         """Code vectors -> pixels, not clipped."""
-        return self.decoder(self.post_quant_conv(quantized_BChw))  # type: ignore[no-any-return]
+        return self.decoder(self.post_quant_conv(quantized_BChw))
 
 
 def to_uint8(pixels_B3HW: Tensor) -> Tensor:

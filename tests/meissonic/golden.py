@@ -48,13 +48,16 @@ def names(prefix: str) -> list[str]:
 
     with safe_open(FOLDER / "golden.safetensors", "pt") as tensors:
         depth = prefix.count("/") + 2
-        return sorted({"/".join(k.split("/")[:depth]) for k in tensors.keys() if k.startswith(prefix + "/")})
+        found = {"/".join(k.split("/")[:depth]) for k in list(tensors.keys()) if k.startswith(prefix + "/")}
+        return sorted(found)
 
 
 class RecordedNoise:
-    """Noise of a recorded run: `exp_noise` [steps, B*N, V], `uniform_noise` [steps - 1, B, N], from `first_step` on."""
+    """Noise of a recorded run: exponential [steps, B*N, V], uniform [steps - 1, B, N], from a step on."""
 
-    def __init__(self, exponential: Tensor, uniform: Tensor, *, first_step: int = 0, start: Tensor | None = None) -> None:
+    def __init__(
+        self, exponential: Tensor, uniform: Tensor, *, first_step: int = 0, start: Tensor | None = None
+    ) -> None:
         self.exponential, self.uniform = exponential, uniform
         self.first_step, self.start = first_step, start
 

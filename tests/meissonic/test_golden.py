@@ -1,4 +1,4 @@
-"""The model against recorded outputs of the reference; `MEISSONIC_GOLDEN` names another folder of the same form.
+"""The model against recorded outputs of the reference. `MEISSONIC_GOLDEN` names another folder of the form.
 
 Every size, prompt and setting comes from the folder's own files. Marked `golden`.
 """
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from meissonic import Meissonic, SampleRequest, SamplerConfig
+from meissonic import Meissonic, SamplerConfig, SampleRequest
 from meissonic.config import TEMPERATURE_END
 from meissonic.layers import rope_table
 from meissonic.masking import masked_fraction, num_to_mask, remask, temperatures
@@ -68,7 +68,9 @@ def transformer_inputs(golden: Golden, grid: str) -> tuple[Tensor, Tensor, Tenso
 @pytest.mark.parametrize("grid", recorded.names("transformer"))
 @pytest.mark.parametrize("timestep", ["scalar_t", "vector_t"])
 def test_transformer_logits(golden: Golden, grid: str, timestep: str) -> None:
-    logits = golden.model.transformer(*transformer_inputs(golden, grid), golden[f"{grid}/{timestep}/timestep"])
+    logits = golden.model.transformer(
+        *transformer_inputs(golden, grid), golden[f"{grid}/{timestep}/timestep"]
+    )
     close(logits, golden[f"{grid}/{timestep}/logits"])
 
 
@@ -80,7 +82,9 @@ def test_odd_grids_are_padded_as_recorded(golden: Golden, grid: str) -> None:
     close(logits, golden[f"{grid}/logits"])
 
 
-@pytest.mark.parametrize("grid", [g for g in recorded.names("transformer") if f"{g}/act" in recorded.names(g)])
+@pytest.mark.parametrize(
+    "grid", [g for g in recorded.names("transformer") if f"{g}/act" in recorded.names(g)]
+)
 def test_intermediate_activations(golden: Golden, grid: str) -> None:
     model, act = golden.model.transformer, f"{grid}/act"
     seen: dict[str, Any] = {}
@@ -111,7 +115,9 @@ def test_intermediate_activations(golden: Golden, grid: str) -> None:
         close(seen[name.removeprefix(act + "/")], golden[name])
 
 
-@pytest.mark.parametrize("grid", [g for g in recorded.names("transformer") if f"{g}/rope_cos" in recorded.names(g)])
+@pytest.mark.parametrize(
+    "grid", [g for g in recorded.names("transformer") if f"{g}/rope_cos" in recorded.names(g)]
+)
 def test_rotary_tables(golden: Golden, grid: str) -> None:
     num_text = golden[f"{grid}/encoder_hidden_states"].shape[1]
     height, width = golden[f"{grid}/tokens"].shape[1:]
@@ -125,7 +131,13 @@ def test_rotary_tables(golden: Golden, grid: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [c for g in recorded.names("transformer") for c in recorded.names(f"{g}/scalar_t") if c.endswith("_bf16")]
+    "case",
+    [
+        c
+        for g in recorded.names("transformer")
+        for c in recorded.names(f"{g}/scalar_t")
+        if c.endswith("_bf16")
+    ],
 )
 def test_bfloat16_logits_correlate(golden: Golden, case: str) -> None:
     grid = case.split("/scalar_t/")[0]
@@ -168,12 +180,16 @@ def test_scheduler_step(golden: Golden, case: str) -> None:
     noise = RecordedNoise(golden[f"{case}/exp_noise"][None], uniform)
     codes = noise.draw(0, everywhere, probs)
     drawn = torch.where(unknown, codes, sample)
-    assert torch.equal(drawn.view_as(golden[f"{case}/pred_original_sample"]), golden[f"{case}/pred_original_sample"])
+    assert torch.equal(
+        drawn.view_as(golden[f"{case}/pred_original_sample"]), golden[f"{case}/pred_original_sample"]
+    )
 
     step = steps - 1 - settings["timestep"]
     again = torch.zeros_like(unknown)
     if not last:
-        fraction = settings["starting_mask_ratio"] * masked_fraction(settings["masking_schedule"], step + 1, steps)
+        fraction = settings["starting_mask_ratio"] * masked_fraction(
+            settings["masking_schedule"], step + 1, steps
+        )
         count = num_to_mask(fraction, sample.shape[1], unknown.sum(1))
         log_probs = probs.gather(-1, codes[..., None])[..., 0].log()
         uniform_BN = noise.confidence_uniform(0, sample.shape[1])
@@ -346,13 +362,17 @@ def test_training_loss_and_gradients(golden: Golden) -> None:
 
     loss.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert {n for n, _ in model.named_parameters()} - gradients.keys() == set(golden.values["train/no_grad_params"])
+    assert {n for n, _ in model.named_parameters()} - gradients.keys() == set(
+        golden.values["train/no_grad_params"]
+    )
     for name, norm in golden.values["train/grad_norms"].items():
         torch.testing.assert_close(gradients[name].norm().item(), norm, rtol=1e-4, atol=1e-6, msg=name)
     total = torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients.values()])).item()
     torch.testing.assert_close(total, golden.values["train/total_grad_norm"], rtol=1e-4, atol=1e-6)
     for name in (n for n in golden.tensors if n.startswith("train/grad/")):
-        torch.testing.assert_close(gradients[name.removeprefix("train/grad/")], golden[name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            gradients[name.removeprefix("train/grad/")], golden[name], rtol=1e-3, atol=1e-4
+        )
 
 
 def test_weight_decay_leaves_out_the_recorded_parameters(golden: Golden) -> None:

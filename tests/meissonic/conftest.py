@@ -1,0 +1,27 @@
+"""A tiny model with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from meissonic import Meissonic
+from tests.meissonic.golden import FOLDER
+
+
+@pytest.fixture(scope="session")
+def model() -> Meissonic:
+    """The golden folder's model: two of every kind of block, random weights."""
+    return Meissonic.from_pretrained(FOLDER)
+
+
+@pytest.fixture(scope="session")
+def folder() -> Path:
+    return FOLDER
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
