@@ -1,0 +1,84 @@
+"""Whether a cluster can run a job's stages at once: decided before the job starts, with numbers.
+
+Ray Data starts what fits and waits for the rest. Workers that hold every CPU leave none to read with, and
+the job would wait for ever without a word.
+"""
+
+from dataclasses import dataclass
+
+import ray
+
+from pipelines.config import Resources
+
+IO_CPUS = 1  # reading and writing take turns on it at worst
+
+
+class ClusterTooSmallError(Exception):
+    """The cluster cannot run the job as configured; the message has the numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """What one node of the cluster offers."""
+
+    num_cpus: float
+    num_gpus: float
+
+
+def cluster_nodes() -> list[Node]:
+    """The live nodes of the cluster that this driver is connected to."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [Node(num_cpus=n.get("CPU", 0.0), num_gpus=n.get("GPU", 0.0)) for n in alive]
+
+
+def actor_range(resources: Resources, nodes: list[Node], num_units: int) -> tuple[int, int]:
+    """The fewest and most workers to run, at most one a unit.
+
+    Raises:
+        ClusterTooSmallError: Not even the fewest fit beside one CPU for reading and writing.
+    """
+    fits = _places(resources, nodes)
+    wanted = resources.num_actors
+    if wanted == "auto":
+        fewest, most = max(fits, 1), max(fits, 1)
+    elif isinstance(wanted, int):
+        fewest, most = wanted, wanted
+    else:
+        fewest, most = wanted
+    fewest, most = min(fewest, num_units), min(most, num_units)
+    if fewest > fits:
+        cpus, gpus = sum(n.num_cpus for n in nodes), sum(n.num_gpus for n in nodes)
+        raise ClusterTooSmallError(
+            f"{fewest} workers of {resources.num_cpus:g} CPUs and {resources.num_gpus:g} GPUs, and {IO_CPUS} "
+            f"CPU for reading and writing, do not fit: the cluster has {cpus:g} CPUs and {gpus:g} GPUs on "
+            f"{len(nodes)} nodes, room for {fits} such workers; "
+            "lower resources.num_actors, set resources.num_cpus (0 is allowed), or add nodes"
+        )
+    return fewest, most
+
+
+def _places(resources: Resources, nodes: list[Node]) -> int:
+    """How many workers fit, each on one node, beside the CPU for reading and writing."""
+    total_cpus = sum(node.num_cpus for node in nodes)
+    if total_cpus < IO_CPUS:
+        return 0
+    limits: list[float] = []
+    if resources.num_gpus or resources.num_cpus:
+        limits.append(sum(_places_on(resources, node) for node in nodes))
+    if resources.num_cpus:
+        limits.append((total_cpus - IO_CPUS) // resources.num_cpus)
+    return int(min(limits, default=max(total_cpus - IO_CPUS, 1)))
+
+
+def _places_on(resources: Resources, node: Node) -> int:
+    places = []
+    if resources.num_gpus:
+        places.append(_gpu_places(resources.num_gpus, node.num_gpus))
+    if resources.num_cpus:
+        places.append(int(node.num_cpus // resources.num_cpus))
+    return min(places)
+
+
+def _gpu_places(wanted: float, there: float) -> int:
+    """Workers on a node's GPUs; a fraction never spans two of them."""
+    return int(there // wanted) if wanted >= 1 else int(there) * int(1 // wanted)

@@ -1,0 +1,70 @@
+"""A unit's commit record: the proof that the unit is done, and the names of all that it made."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from schemas.manifest import ObjectEntry, json_bytes
+
+FORMAT = "meissonic-commit-1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Commit:
+    """What a unit made, and how it went.
+
+    Attributes:
+        unit: The unit's id.
+        rows_in: Input rows.
+        rows_done: Input rows with at least one result.
+        rows_failed: Input rows that became dead letters.
+        rows_out: Result rows.
+        row_ids_sha256: `row_ids_digest` of the input rows' ids.
+        outputs: The data objects.
+        failed: The object of dead letters, where there are any.
+        failures: Dead letters by "stage: error type".
+        seconds: Where the time went, by stage.
+        attempts: Times that a worker began the unit in the run that finished it.
+        host: Node that committed it.
+        started_at: Unix time when the unit was read, in seconds.
+        committed_at: Unix time of the commit, in seconds.
+        code_version: Of the program that made it.
+    """
+
+    unit: str
+    rows_in: int
+    rows_done: int
+    rows_failed: int
+    rows_out: int
+    row_ids_sha256: str
+    outputs: tuple[ObjectEntry, ...]
+    failed: ObjectEntry | None
+    failures: dict[str, int]
+    seconds: dict[str, float]
+    attempts: int
+    host: str
+    started_at: float
+    committed_at: float
+    code_version: str
+
+    def same_result(self, other: "Commit") -> bool:
+        """Whether both name the same bytes for the same rows, however they came to be."""
+        return all(getattr(self, name) == getattr(other, name) for name in _RESULT)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON value."""
+        return {"format": FORMAT} | asdict(self)
+
+    def to_bytes(self) -> bytes:
+        """The record as a file."""
+        return json_bytes(self.to_json())
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Commit":
+        """The record in a parsed file; KeyError or TypeError where it is not one."""
+        fields = {name: item for name, item in value.items() if name != "format"}
+        fields["outputs"] = tuple(ObjectEntry(**entry) for entry in value["outputs"])
+        fields["failed"] = None if value["failed"] is None else ObjectEntry(**value["failed"])
+        return cls(**fields)
+
+
+_RESULT = ("unit", "rows_in", "rows_done", "rows_failed", "rows_out", "row_ids_sha256", "outputs", "failed")

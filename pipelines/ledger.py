@@ -1,0 +1,362 @@
+"""The folder of a run: which units there are, which are done, and what they made.
+
+run.json           what was asked for (first writer wins; another request is refused)
+plan.parquet       the units; retries/ROUND.parquet the units of each retry round
+data/, failed/     results and dead letters, named for their unit
+commits/UNIT.json  a unit is done if and only if this exists
+manifest.json      all data objects, once every unit is done
+"""
+
+import hashlib
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.commit import Commit
+from pipelines.config import differences
+from pipelines.manifest import manifest_files, parse_json
+from pipelines.plan import Unit, plan_digest, plan_table, read_plan, retry_unit
+from pipelines.shards import Shard, parquet_bytes
+from pipelines.storage import ObjectMissingError, Storage, open_storage
+from schemas.manifest import ObjectEntry, json_bytes
+
+FORMAT = "meissonic-run-1"
+RUN_PATH, PLAN_PATH, RETRIES, COMMITS = "run.json", "plan.parquet", "retries/", "commits/"
+_THREADS = 32
+
+
+class LedgerError(Exception):
+    """The output folder belongs to another run, or its records contradict each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """What a run was asked for.
+
+    Attributes:
+        job: The job's name, such as "generate".
+        config: All settings that determine the output, as JSON values.
+        row_id: Column of the input rows' ids: in what `UnitJob.read` returns, and in the results.
+        unique_id: Column of the results whose values are unique over the whole dataset.
+        settings: The other settings: recorded, never compared.
+        code_version: Of the program that began the run.
+    """
+
+    job: str
+    config: dict[str, Any]
+    row_id: str
+    unique_id: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    code_version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitResult:
+    """What is known of a unit when its rows are through.
+
+    Attributes:
+        unit: The unit.
+        row_ids: The ids of its input rows.
+        table: The results.
+        failed: The dead letters, of schema FAILED.
+        attempts: Times that a worker began the unit.
+        started_at: Unix time when it was read, in seconds.
+        seconds: Where the time went, by stage.
+    """
+
+    unit: Unit
+    row_ids: pa.Array
+    table: pa.Table
+    failed: pa.Table
+    attempts: int
+    started_at: float
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """An output folder, held by the driver and by every task that commits. Small and picklable."""
+
+    storage: Storage
+    spec: RunSpec
+
+    @classmethod
+    def open(cls, uri: str, spec: RunSpec, units: Sequence[Unit]) -> "Ledger":
+        """Begin the run in an empty folder, or go on with the same run.
+
+        Raises:
+            LedgerError: The folder holds another run or other files; the message has the differences.
+        """
+        storage = open_storage(uri)
+        ledger = cls(storage=storage, spec=spec)
+        request = {"format": FORMAT, "plan": plan_digest(units)} | ledger._spec_json()
+        _refuse_foreign_files(storage)
+        storage.create(RUN_PATH, json_bytes(request))
+        # Read back in any case: some servers ignore the condition, and then the last writer has won.
+        found = parse_json(storage.read(RUN_PATH), storage.uri_of(RUN_PATH))
+        ledger._refuse_other_run(found, request, units)
+        storage.create(PLAN_PATH, parquet_bytes(plan_table(units)))
+        return ledger
+
+    @classmethod
+    def load(cls, uri: str) -> "Ledger":
+        """The run in a folder, as its run.json describes it.
+
+        Raises:
+            LedgerError: There is no run in it.
+        """
+        storage = open_storage(uri)
+        try:
+            found = parse_json(storage.read(RUN_PATH), storage.uri_of(RUN_PATH))
+        except ObjectMissingError as error:
+            raise LedgerError(f"{uri}: no run.json; name the output folder of a job") from error
+        if found.get("format") != FORMAT:
+            raise LedgerError(f"{uri}/{RUN_PATH}: format is {found.get('format')!r}, not '{FORMAT}'")
+        names = RunSpec.__dataclass_fields__
+        return cls(storage=storage, spec=RunSpec(**{name: found[name] for name in names}))
+
+    def planned(self) -> list[Unit]:
+        """All units: the plan's, then those of each retry round."""
+        units = read_plan(self.storage.read(PLAN_PATH))
+        for number in range(1, self._retry_rounds() + 1):
+            units += read_plan(self.storage.read(_retry_path(number)))
+        return units
+
+    def committed(self, units: Iterable[Unit]) -> dict[str, Commit]:
+        """The commit records of those of the units that are done, by unit id."""
+        names = {entry.path for entry in self.storage.list(COMMITS)}  # one missed is only computed again
+        done = [unit.id for unit in units if commit_path(unit.id) in names]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return dict(zip(done, pool.map(self.read_commit, done), strict=True))
+
+    def read_commit(self, unit_id: str) -> Commit:
+        """One unit's commit record; ObjectMissingError while the unit is not done."""
+        path = commit_path(unit_id)
+        uri = self.storage.uri_of(path)
+        value = parse_json(self.storage.read(path), uri)
+        try:
+            return Commit.from_json(value)
+        except (KeyError, TypeError) as error:
+            raise LedgerError(
+                f"{uri}: not a commit record ({error}); delete it to have the unit computed again"
+            ) from error
+
+    def commit(self, result: UnitResult, shards: Sequence[Shard]) -> Commit:
+        """Write the unit's objects, then the record that makes them count.
+
+        Returns:
+            The record that counts: another's, where another driver was first with the same result.
+
+        Raises:
+            LedgerError: A row is neither a result nor a dead letter, or is both; or the unit was committed
+                with other bytes.
+        """
+        unit = result.unit
+        rows_done = self._check_rows(result)
+        _check_paths(unit, shards)
+        started = time.monotonic()
+        failed = None
+        if result.failed.num_rows:
+            path = f"failed/{unit.id}.parquet"
+            failed = Shard(path=path, data=parquet_bytes(result.failed), rows=result.failed.num_rows)
+        written = [*shards, failed] if failed else list(shards)
+        if not all([self._write_output(unit, shard) for shard in written]):
+            return self.read_commit(unit.id)
+        kinds = [f"{stage}: {kind}" for stage, kind in _columns(result.failed, "stage", "error_type")]
+        record = Commit(
+            unit=unit.id,
+            rows_in=unit.num_rows,
+            rows_done=rows_done,
+            rows_failed=result.failed.num_rows,
+            rows_out=result.table.num_rows,
+            row_ids_sha256=row_ids_digest(result.row_ids),
+            outputs=tuple(ObjectEntry.of(s.path, s.data, s.rows) for s in shards),
+            failed=ObjectEntry.of(failed.path, failed.data, failed.rows) if failed else None,
+            failures={kind: kinds.count(kind) for kind in sorted(set(kinds))},
+            seconds=result.seconds | {"write": time.monotonic() - started},
+            attempts=result.attempts,
+            host=socket.gethostname(),
+            started_at=result.started_at,
+            committed_at=time.time(),
+            code_version=self.spec.code_version,
+        )
+        if self.storage.create(commit_path(unit.id), record.to_bytes()):
+            return record
+        other = self.read_commit(unit.id)
+        if not record.same_result(other):
+            raise LedgerError(
+                f"{self.storage.uri_of(commit_path(unit.id))}: a worker on {other.host} committed other "
+                "bytes for this unit: the job's results vary between runs. Stop all but one driver, run verify, "
+                "delete the commit records it names and start again"
+            )
+        return other
+
+    def plan_retries(self) -> list[Unit]:
+        """Plan a round that runs all dead letters again; goes on with the last round while it is not done.
+
+        Returns:
+            The units of the round that are not done; none when there are no dead letters.
+
+        Raises:
+            LedgerError: Units of the run itself are not done.
+        """
+        units = self.planned()
+        commits = self.committed(units)
+        pending = [unit for unit in units if unit.id not in commits]
+        number = max(unit.round for unit in units)
+        if any(unit.round == 0 for unit in pending):
+            raise LedgerError(
+                f"{self.storage.uri}: {len(pending)} of {len(units)} units are not done; "
+                "run the job to its end first"
+            )
+        if pending:
+            return pending
+        retries = []
+        for unit in newest_attempts(units):
+            if (entry := commits[unit.id].failed) is not None:
+                table = pq.read_table(pa.BufferReader(self.storage.read(entry.path)))
+                retries.append(retry_unit(unit, number + 1, table["row"].to_pylist()))
+        if retries:
+            self.storage.create(_retry_path(number + 1), parquet_bytes(plan_table(retries)))
+        return retries
+
+    def manifest(self, units: Sequence[Unit], commits: dict[str, Commit]) -> dict[str, bytes]:
+        """The manifest's files by path, from the commit records of all units; `manifest.json` is last."""
+        ordered = sorted(units, key=lambda unit: (unit.position, unit.round))
+        newest = newest_attempts(units)
+        totals = {
+            "job": self.spec.job,
+            "units": len(newest),
+            "rows_in": sum(unit.num_rows for unit in newest if unit.round == 0)
+            + sum(unit.row_stop - unit.row_start for unit in newest if unit.round > 0),
+            "rows_done": sum(commits[unit.id].rows_done for unit in ordered),
+            "unique_id": self.spec.unique_id,
+        }
+        data = [entry for unit in ordered for entry in commits[unit.id].outputs]
+        failed = [commits[unit.id].failed for unit in newest]
+        return manifest_files(totals, data, [entry for entry in failed if entry is not None])
+
+    def write_manifest(self, units: Sequence[Unit], commits: dict[str, Commit]) -> str:
+        """Write the manifest, parts first; returns the URI of `manifest.json`."""
+        for path, data in (files := self.manifest(units, commits)).items():
+            self.storage.write(path, data)
+        return self.storage.uri_of(list(files)[-1])
+
+    def _spec_json(self) -> dict[str, Any]:
+        return {name: getattr(self.spec, name) for name in RunSpec.__dataclass_fields__}
+
+    def _refuse_other_run(
+        self, found: dict[str, Any], request: dict[str, Any], units: Sequence[Unit]
+    ) -> None:
+        compared = ("format", "job", "config", "row_id", "unique_id")
+        lines = differences({n: found.get(n) for n in compared}, {n: request[n] for n in compared})
+        what = "was begun with another configuration"
+        if not lines and found.get("plan") != request["plan"]:
+            what = "was begun with another input"
+            lines = self._input_differences(units)
+        if lines:
+            raise LedgerError(
+                f"{self.storage.uri}: the run in this folder {what}:\n"
+                + "\n".join(f"  {line}" for line in lines)
+                + "\nuse the same again to go on with it, or another output folder"
+            )
+
+    def _input_differences(self, units: Sequence[Unit]) -> list[str]:
+        try:
+            before = read_plan(self.storage.read(PLAN_PATH))
+        except ObjectMissingError:
+            return ["the run stopped before it wrote its plan; delete the folder if it holds nothing else"]
+        return differences(_object_rows(before), _object_rows(units)) or ["the units are cut in another way"]
+
+    def _retry_rounds(self) -> int:
+        number = 0
+        while self.storage.exists(_retry_path(number + 1)):
+            number += 1
+        return number
+
+    def _check_rows(self, result: UnitResult) -> int:
+        """The number of input rows with results, once every row is accounted for exactly once."""
+        ids = set(result.row_ids.to_pylist())
+        done = set(result.table[self.spec.row_id].to_pylist()) if result.table.num_rows else set()
+        failed = set(result.failed["row_id"].to_pylist())
+        for what, wrong in (
+            ("neither a result nor a dead letter", ids - done - failed),
+            ("both a result and a dead letter", done & failed),
+            ("results, but no such input row", (done | failed) - ids),
+        ):
+            if wrong:
+                raise LedgerError(
+                    f"unit {result.unit.id}: {len(wrong)} rows with {what}, such as '{min(wrong)}' in column "
+                    f"'{self.spec.row_id}'; this is a fault of the job's worker"
+                )
+        return result.unit.num_rows - result.failed.num_rows
+
+    def _write_output(self, unit: Unit, shard: Shard) -> bool:
+        """Write one object; False when the unit turns out to be committed already."""
+        if self.storage.create(shard.path, shard.data) or self.storage.read(shard.path) == shard.data:
+            return True
+        # Other bytes: left by an older program that was killed here, or another driver's.
+        if self.storage.exists(commit_path(unit.id)):
+            return False
+        self.storage.write(shard.path, shard.data)
+        return True
+
+
+def commit_path(unit_id: str) -> str:
+    """Where a unit's commit record is."""
+    return f"{COMMITS}{unit_id}.json"
+
+
+def newest_attempts(units: Iterable[Unit]) -> list[Unit]:
+    """For each unit of the plan the last that ran its rows: itself, or its latest retry; by position."""
+    newest: dict[int, Unit] = {}
+    for unit in sorted(units, key=lambda unit: unit.round):
+        newest[unit.position] = unit
+    return [newest[position] for position in sorted(newest)]
+
+
+def row_ids_digest(ids: pa.Array | Iterable[str]) -> str:
+    """SHA-256 over the distinct ids in order, in hexadecimal: equal for equal sets."""
+    values = ids.to_pylist() if isinstance(ids, pa.Array) else ids
+    return hashlib.sha256("\n".join(sorted(set(values))).encode()).hexdigest()
+
+
+def _retry_path(number: int) -> str:
+    return f"{RETRIES}{number:04d}.parquet"
+
+
+def _columns(table: pa.Table, *names: str) -> list[tuple[Any, ...]]:
+    return list(zip(*(table[name].to_pylist() for name in names), strict=True))
+
+
+def _object_rows(units: Iterable[Unit]) -> dict[str, str]:
+    """What the plan says of each input object, for a comparison that people read."""
+    stops: dict[str, str] = {}
+    for unit in units:
+        stops[unit.path] = f"{unit.row_stop} rows, {unit.fingerprint}"
+    return stops
+
+
+def _refuse_foreign_files(storage: Storage) -> None:
+    if storage.exists(RUN_PATH):
+        return
+    for entry in storage.list():
+        if not entry.path.startswith(".") and not storage.exists(RUN_PATH):
+            raise LedgerError(
+                f"{storage.uri}: holds files that are not a run's, such as '{entry.path}'; "
+                "choose an empty folder"
+            )
+
+
+def _check_paths(unit: Unit, shards: Sequence[Shard]) -> None:
+    for shard in shards:
+        if not shard.path.startswith("data/") or unit.id not in shard.path:
+            raise LedgerError(
+                f"unit {unit.id}: shard '{shard.path}' must be named data/UNIT.suffix; correct the job's pack"
+            )

@@ -1,0 +1,47 @@
+"""Shards: complete output objects, encoded in memory so that an upload is all or nothing."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.plan import Unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One output object of a unit.
+
+    Attributes:
+        path: `data/UNIT.suffix`, relative to the output folder; with the unit's id, so that no two share it.
+        data: The object's bytes; they depend on the unit's rows and nothing else.
+        rows: Rows or samples in it.
+    """
+
+    path: str
+    data: bytes
+    rows: int
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """The table as a Parquet file: one layout for equal tables, however they were chunked."""
+    table = table.combine_chunks()
+    encoded = [
+        f.name for f in table.schema if not (pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type))
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        version="2.6",
+        data_page_version="1.0",
+        use_dictionary=encoded,  # images and codes never repeat
+        row_group_size=65_536,
+    )
+    return bytes(sink.getvalue())
+
+
+def parquet_shard(unit: Unit, table: pa.Table) -> list[Shard]:
+    """All of a unit's results as `data/UNIT.parquet`."""
+    return [Shard(path=f"data/{unit.id}.parquet", data=parquet_bytes(table), rows=table.num_rows)]

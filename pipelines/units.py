@@ -1,0 +1,247 @@
+"""The engine of all bulk jobs: a map over the units of a plan on Ray Data, committed unit by unit.
+
+    ledger = Ledger.open(output, RunSpec(...), units)
+    summary = run_units(UnitJob(worker=Captioner, worker_args={...}, read=..., resources=...), ledger)
+
+Reading tasks, workers that hold a model, and writing tasks run at once; the driver sees one small record a
+unit. It may be killed at any instant and started again, on a cluster of any size.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.exceptions import RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipelines.attempts import Attempts
+from pipelines.budget import actor_range, cluster_nodes
+from pipelines.commit import Commit
+from pipelines.config import Resources
+from pipelines.envelope import unwrap, wrap
+from pipelines.ledger import Ledger, LedgerError, UnitResult
+from pipelines.plan import Unit
+from pipelines.shards import Shard, parquet_shard
+from pipelines.storage import StorageError
+from pipelines.tally import Progress, RunSummary, Tally
+from pipelines.worker import Worker, WorkerError, WorkerStage
+
+WAVE_UNITS = 10_000  # Ray Data keeps some memory for each block of an execution
+_TICK_S = 1.0
+
+
+class JobFailedError(Exception):
+    """The job stopped; what it committed stays. The message has the first error."""
+
+
+class FailureRateError(JobFailedError):
+    """More rows failed than the job allows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitJob:
+    """What to run over the units.
+
+    Attributes:
+        worker: Built once an actor.
+        worker_args: Its arguments; small, for they travel to every actor.
+        read: Gives the rows of a unit, exactly `unit.num_rows` in order, its `row_id` column filled.
+        resources: What the workers may use.
+        pack: Encodes a unit's results, never called without any.
+        max_failure_rate: Stop when more than this part of the rows fails; retries are not counted.
+        failure_rate_rows: Rows to see before that.
+        max_crashed_rows: Stop when more rows than this of one unit kill their worker.
+    """
+
+    worker: type[Worker]
+    worker_args: dict[str, Any] = field(default_factory=dict)
+    read: Callable[[Unit], pa.Table]
+    resources: Resources
+    pack: Callable[[Unit, pa.Table], list[Shard]] = parquet_shard
+    max_failure_rate: float = 1.0
+    failure_rate_rows: int = 1000
+    max_crashed_rows: int = 16
+
+
+def run_units(
+    job: UnitJob,
+    ledger: Ledger,
+    on_progress: Callable[[Progress], None] | None = None,
+    wave_units: int = WAVE_UNITS,
+) -> RunSummary:
+    """Run all units that are not done, then write the manifest.
+
+    Args:
+        job: What to run.
+        ledger: The output folder.
+        on_progress: Called about once a second from a thread of its own, and a last time at the end.
+        wave_units: Units to hand to Ray Data at once.
+
+    Raises:
+        ClusterTooSmallError: The cluster cannot run the job as configured.
+        FailureRateError: Too many rows failed.
+        JobFailedError: The job's code raised; the message has the original error.
+    """
+    units = ledger.planned()
+    commits = ledger.committed(units)
+    pending = [unit for unit in units if unit.id not in commits]
+    tally = Tally(units, commits)
+    if pending:
+        actors = actor_range(job.resources, cluster_nodes(), len(pending))
+        attempts = _start_attempts(job.max_crashed_rows)
+        with _reporting(tally, attempts, on_progress):
+            for start in range(0, len(pending), wave_units):
+                with closing(
+                    _run_wave(job, ledger, pending[start : start + wave_units], actors, attempts)
+                ) as wave:
+                    for commit in wave:
+                        commits[commit.unit] = commit
+                        tally.add(commit)
+                        _check_failure_rate(job, ledger, tally)
+    return tally.summary(ledger.storage.uri, ledger.write_manifest(units, commits))
+
+
+def _run_wave(
+    job: UnitJob, ledger: Ledger, units: Sequence[Unit], actors: tuple[int, int], attempts: Any
+) -> Generator[Commit]:
+    """The commits of these units, as they are made; closing the generator stops Ray Data."""
+    threads = job.resources.threads_per_actor
+    dataset = (
+        ray.data.from_arrow([wrap({"unit": unit.to_json()}, {}) for unit in units])
+        .map_batches(
+            _ReadStage(job.read, ledger.spec.row_id), batch_size=1, batch_format="pyarrow", num_cpus=1
+        )
+        .map_batches(
+            WorkerStage,
+            fn_constructor_kwargs={
+                "worker": job.worker,
+                "worker_args": job.worker_args,
+                "attempts": attempts,
+                "row_id": ledger.spec.row_id,
+            },
+            compute=ray.data.ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=job.resources.num_cpus,
+            num_gpus=job.resources.num_gpus,
+            # Before the process starts: torch reads it once, when it is imported.
+            runtime_env={} if threads is None else {"env_vars": {"OMP_NUM_THREADS": str(threads)}},
+        )
+        .map_batches(_CommitStage(job.pack, ledger), batch_size=1, batch_format="pyarrow", num_cpus=1)
+    )
+    dataset.context.enable_progress_bars = False
+    dataset.context.print_on_execution_start = False
+    dataset.context.raise_original_map_exception = True
+    batches = dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
+    blocks = cast(Generator[pa.Table], iter(batches))
+    with closing(blocks):  # an abandoned generator would leave Ray Data running
+        try:
+            for block in blocks:
+                yield Commit.from_json(unwrap(block)[0])
+        except RayTaskError as error:
+            raise JobFailedError(_message(error)) from error
+
+
+class _ReadStage:
+    """Ray Data's function for a pending unit: gives its rows."""
+
+    def __init__(self, read: Callable[[Unit], pa.Table], row_id: str) -> None:
+        self.read = read
+        self.row_id = row_id
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        facts, _ = unwrap(block)
+        unit = Unit.from_json(facts["unit"])
+        started_at, began = time.time(), time.monotonic()
+        rows = self.read(unit)
+        if rows.num_rows != unit.num_rows:
+            raise WorkerError(
+                f"unit {unit.id}: read gave {rows.num_rows} rows, not {unit.num_rows}; correct it"
+            )
+        if self.row_id not in rows.column_names or rows[self.row_id].null_count:
+            raise WorkerError(
+                f"unit {unit.id} ({unit.path}): no column '{self.row_id}', or rows without one; columns are "
+                f"{', '.join(rows.column_names)}; every row needs an id"
+            )
+        return wrap(
+            facts | {"started_at": started_at, "seconds": {"read": time.monotonic() - began}}, {"rows": rows}
+        )
+
+
+class _CommitStage:
+    """Ray Data's function for a unit's results: encodes, writes and commits them, gives the commit record."""
+
+    def __init__(self, pack: Callable[[Unit, pa.Table], list[Shard]], ledger: Ledger) -> None:
+        self.pack = pack
+        self.ledger = ledger
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        facts, tables = unwrap(block)
+        unit, began = Unit.from_json(facts["unit"]), time.monotonic()
+        shards = self.pack(unit, tables["results"]) if tables["results"].num_rows else []
+        result = UnitResult(
+            unit=unit,
+            row_ids=tables["row_ids"]["id"].combine_chunks(),
+            table=tables["results"],
+            failed=tables["failed"],
+            attempts=facts["attempts"],
+            started_at=facts["started_at"],
+            seconds=facts["seconds"] | {"pack": time.monotonic() - began},
+        )
+        return wrap(self.ledger.commit(result, shards).to_json(), {})
+
+
+@contextmanager
+def _reporting(tally: Tally, attempts: Any, on_progress: Callable[[Progress], None] | None) -> Iterator[None]:
+    """Call `on_progress` about once a second during the block, also while no unit ends."""
+    if on_progress is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def report() -> None:
+        while not ended.wait(_TICK_S):
+            on_progress(tally.progress(ray.get(attempts.busy_workers.remote())))
+
+    with ThreadPoolExecutor(1) as pool:
+        reports = pool.submit(report)
+        try:
+            yield
+        finally:
+            ended.set()
+        reports.result()  # an error of the callback is the caller's
+    on_progress(tally.progress(0))
+
+
+def _start_attempts(max_crashed_rows: int) -> Any:
+    """The run's record of attempts, as an actor on the driver's node: it lives and dies with the driver."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Attempts).options(num_cpus=0, scheduling_strategy=here).remote(max_crashed_rows)
+
+
+def _check_failure_rate(job: UnitJob, ledger: Ledger, tally: Tally) -> None:
+    failed, rows = tally.failure_rate()
+    if rows >= job.failure_rate_rows and failed > job.max_failure_rate * rows:
+        kinds = tally.summary(ledger.storage.uri, "").failures
+        shown = ", ".join(
+            f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1])[:5]
+        )
+        raise FailureRateError(
+            f"{ledger.storage.uri}: {failed} of {rows} rows failed, more than {job.max_failure_rate:.1%} "
+            f"({shown}); read failed/*.parquet, correct the cause, start the job again, and run retry-failed "
+            "at its end"
+        )
+
+
+def _message(error: RayTaskError) -> str:
+    """What the job's code raised, without Ray's frames; they stay in the exception's cause."""
+    cause = error.cause
+    ours = isinstance(cause, WorkerError | LedgerError | StorageError)
+    return str(cause) if ours else f"{type(cause).__name__}: {cause}"

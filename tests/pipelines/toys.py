@@ -1,0 +1,63 @@
+"""Small workers and jobs for the tests of the engine; no models."""
+
+import time
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.config import Resources
+from pipelines.inputs import find_parquet, read_unit
+from pipelines.ledger import Ledger, RunSpec
+from pipelines.plan import plan_units
+from pipelines.units import UnitJob
+from pipelines.worker import DeadLetter, Worker, WorkerResult
+
+RESULT = pa.schema([("name", pa.string()), ("sample_id", pa.string()), ("square", pa.int64())])
+ONE_CPU = Resources(num_actors=1, num_cpus=1)
+
+
+def write_input(folder: Path, rows: int = 40, files: int = 2) -> str:
+    """Parquet files of rows with `name` row-N and `value` N."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in range(files):
+        numbers = range(file * rows // files, (file + 1) * rows // files)
+        table = pa.table({"name": [f"row-{n}" for n in numbers], "value": list(numbers)})
+        pq.write_table(table, folder / f"part-{file}.parquet", row_group_size=7)
+    return str(folder)
+
+
+def square_ledger(output: str, source: str, unit_rows: int = 5, scale: int = 1) -> Ledger:
+    """The run of a squaring job in `output`."""
+    units = plan_units(find_parquet(source).objects, unit_rows, f"scale {scale}")
+    spec = RunSpec(
+        job="square", config={"scale": scale, "unit_rows": unit_rows}, row_id="name", unique_id="sample_id"
+    )
+    return Ledger.open(output, spec, units)
+
+
+def square_job(source: str, worker: type[Worker], **worker_args: object) -> UnitJob:
+    """The job that squares the input's values."""
+    read = partial(read_unit, find_parquet(source).storage)
+    return UnitJob(worker=worker, worker_args=worker_args, read=read, resources=ONE_CPU)
+
+
+class Square:
+    """Squares each value; a negative one is a fault of its row. Notes each call in a log, one line a row."""
+
+    def __init__(self, log: str | None = None, pause_s: float = 0.0) -> None:
+        self.log, self.pause_s = log, pause_s
+
+    def process(self, rows: pa.Table) -> WorkerResult:
+        values = rows["value"].to_pylist()
+        if self.log is not None:
+            with open(self.log, "a") as log:
+                log.write("".join(f"{name}\n" for name in rows["name"].to_pylist()))
+        time.sleep(self.pause_s)
+        failed = [DeadLetter.of(i, "square", ValueError("negative")) for i, v in enumerate(values) if v < 0]
+        good = rows.filter(pc.greater_equal(rows["value"], 0))
+        ids = [f"{name}-0" for name in good["name"].to_pylist()]
+        table = pa.table([good["name"], ids, pc.power(good["value"], 2)], schema=RESULT)
+        return WorkerResult(table=table, failed=failed, seconds={"square": self.pause_s})
