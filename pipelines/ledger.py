@@ -192,7 +192,7 @@ class Ledger:
         if not record.same_result(other):
             raise LedgerError(
                 f"{self.storage.uri_of(commit_path(unit.id))}: a worker on {other.host} committed other "
-                "bytes for this unit: the job's results vary between runs. Stop all but one driver, run verify, "
+                "bytes for this unit: results vary between runs. Stop all but one driver, run verify, "
                 "delete the commit records it names and start again"
             )
         return other
@@ -233,8 +233,7 @@ class Ledger:
         totals = {
             "job": self.spec.job,
             "units": len(newest),
-            "rows_in": sum(unit.num_rows for unit in newest if unit.round == 0)
-            + sum(unit.row_stop - unit.row_start for unit in newest if unit.round > 0),
+            "rows_in": sum(unit.row_stop - unit.row_start for unit in newest),
             "rows_done": sum(commits[unit.id].rows_done for unit in ordered),
             "unique_id": self.spec.unique_id,
         }

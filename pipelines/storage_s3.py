@@ -206,7 +206,8 @@ class _RangeReader(io.RawIOBase):
 def _client(endpoint_url: str | None) -> Any:
     """One client a process and server; clients are thread-safe."""
     config = Config(retries={"mode": "standard", "max_attempts": 8}, max_pool_connections=32)
-    return boto3.client(
+    session = boto3.session.Session()  # boto3's own default session breaks when threads start with it at once
+    return session.client(
         "s3",
         endpoint_url=endpoint_url,
         region_name=os.environ.get("AWS_REGION"),  # boto3 itself reads only AWS_DEFAULT_REGION

@@ -112,7 +112,7 @@ class WorkerStage:
                 "results": pa.concat_tables(
                     [results[start].table for start in sorted(results)] or [pa.table({})]
                 ),
-                "failed": _failed_table(unit, ids, sorted(letters, key=lambda pair: pair[0])),
+                "failed": failed_table(unit, ids, sorted(letters, key=lambda pair: pair[0])),
             },
         )
 
@@ -129,7 +129,16 @@ class WorkerStage:
         return result
 
 
-def _failed_table(unit: Unit, ids: pa.ChunkedArray, letters: list[tuple[int, DeadLetter]]) -> pa.Table:
+def failed_table(
+    unit: Unit, ids: pa.ChunkedArray | pa.Array, letters: list[tuple[int, DeadLetter]]
+) -> pa.Table:
+    """The dead letters of a unit as a table of schema FAILED.
+
+    Args:
+        unit: The unit.
+        ids: The ids of its rows.
+        letters: Dead letters by their row's index within the unit.
+    """
     rows = [row for row, _ in letters]
     return pa.table(
         {

@@ -8,23 +8,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.commit import Commit
 from pipelines.config import Resources
 from pipelines.inputs import find_parquet, read_unit
-from pipelines.ledger import Ledger, RunSpec
-from pipelines.plan import plan_units
+from pipelines.ledger import Ledger, RunSpec, UnitResult
+from pipelines.plan import Unit, plan_units
+from pipelines.shards import parquet_shard
 from pipelines.units import UnitJob
-from pipelines.worker import DeadLetter, Worker, WorkerResult
+from pipelines.worker import DeadLetter, Worker, WorkerResult, failed_table
 
 RESULT = pa.schema([("name", pa.string()), ("sample_id", pa.string()), ("square", pa.int64())])
 ONE_CPU = Resources(num_actors=1, num_cpus=1)
 
 
-def write_input(folder: Path, rows: int = 40, files: int = 2) -> str:
-    """Parquet files of rows with `name` row-N and `value` N."""
+def write_input(folder: Path, rows: int = 40, files: int = 2, negative: tuple[int, ...] = ()) -> str:
+    """Parquet files of rows with `name` row-N and `value` N, or -N, which the worker refuses."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in range(files):
         numbers = range(file * rows // files, (file + 1) * rows // files)
-        table = pa.table({"name": [f"row-{n}" for n in numbers], "value": list(numbers)})
+        table = pa.table(
+            {"name": [f"row-{n}" for n in numbers], "value": [-n if n in negative else n for n in numbers]}
+        )
         pq.write_table(table, folder / f"part-{file}.parquet", row_group_size=7)
     return str(folder)
 
@@ -42,6 +46,31 @@ def square_job(source: str, worker: type[Worker], **worker_args: object) -> Unit
     """The job that squares the input's values."""
     read = partial(read_unit, find_parquet(source).storage)
     return UnitJob(worker=worker, worker_args=worker_args, read=read, resources=ONE_CPU)
+
+
+def commit_inline(ledger: Ledger, units: list[Unit], source: str) -> dict[str, Commit]:
+    """Run the squaring job over these units without Ray."""
+    read = partial(read_unit, find_parquet(source).storage)
+    commits = {}
+    for unit in units:
+        rows = read(unit)
+        result = Square().process(rows)
+        ids = rows["name"].combine_chunks()
+        failed = failed_table(unit, ids, [(letter.row, letter) for letter in result.failed])
+        outcome = UnitResult(
+            unit=unit, row_ids=ids, table=result.table, failed=failed, attempts=1, started_at=0.0, seconds={}
+        )
+        shards = parquet_shard(unit, result.table) if result.table.num_rows else []
+        commits[unit.id] = ledger.commit(outcome, shards)
+    return commits
+
+
+def finish_inline(output: str, source: str) -> Ledger:
+    """A whole finished run of the squaring job, made without Ray."""
+    ledger = square_ledger(output, source)
+    units = ledger.planned()
+    ledger.write_manifest(units, commit_inline(ledger, units, source))
+    return ledger
 
 
 class Square:

@@ -1,0 +1,39 @@
+"""A job that cannot run on the cluster is refused with numbers before it starts."""
+
+import pytest
+
+from pipelines.budget import ClusterTooSmallError, Node, actor_range
+from pipelines.config import Resources
+
+TWO_GPU_NODES = [Node(num_cpus=4, num_gpus=2), Node(num_cpus=4, num_gpus=2)]
+LAPTOP = [Node(num_cpus=2, num_gpus=0)]
+
+
+@pytest.mark.parametrize(
+    ("resources", "nodes", "expected"),
+    [
+        (Resources(num_gpus=1), TWO_GPU_NODES, (4, 4)),
+        (Resources(num_gpus=0.5, num_cpus=0), TWO_GPU_NODES, (8, 8)),
+        (Resources(num_gpus=2, num_cpus=0), [Node(num_cpus=8, num_gpus=3)] * 2, (2, 2)),
+        (Resources(num_gpus=1, num_cpus=4), [Node(num_cpus=4, num_gpus=4)], None),
+        (Resources(num_gpus=1), LAPTOP, None),
+        (Resources(), LAPTOP, (1, 1)),
+        (Resources(num_actors=2), LAPTOP, None),
+        (Resources(num_actors=(1, 8)), LAPTOP, (1, 8)),
+        (Resources(num_actors=3, num_cpus=0), [Node(num_cpus=4, num_gpus=0)], (3, 3)),
+        (Resources(num_cpus=3), [Node(num_cpus=2, num_gpus=0)] * 4, None),
+        (Resources(num_cpus=0, num_gpus=1), [Node(num_cpus=2, num_gpus=2)], (2, 2)),
+        (Resources(num_cpus=1, num_gpus=1), [Node(num_cpus=2, num_gpus=2)], (1, 1)),
+    ],
+)
+def test_range_of_workers(resources: Resources, nodes: list[Node], expected: tuple[int, int] | None) -> None:
+    if expected is None:
+        with pytest.raises(ClusterTooSmallError, match=r"do not fit: the cluster has \d+ CPUs and \d+ GPUs"):
+            actor_range(resources, nodes, 100)
+    else:
+        assert actor_range(resources, nodes, 100) == expected
+
+
+def test_no_more_workers_than_units() -> None:
+    assert actor_range(Resources(num_gpus=1), TWO_GPU_NODES, 3) == (3, 3)
+    assert actor_range(Resources(num_actors=4, num_cpus=0), LAPTOP, 1) == (1, 1)

@@ -1,0 +1,193 @@
+"""The ledger lets a run go on, and nothing else into its folder."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipelines.ledger import Ledger, LedgerError, UnitResult
+from pipelines.manifest import read_entries, read_manifest
+from pipelines.shards import Shard, parquet_shard
+from pipelines.storage import open_storage
+from schemas.failed import FAILED
+from tests.pipelines.toys import RESULT, commit_inline, finish_inline, square_ledger, write_input
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    return write_input(tmp_path / "in", negative=(3, 33))
+
+
+def _result(ledger: Ledger, **changes: object) -> UnitResult:
+    unit = ledger.planned()[0]
+    names = [f"row-{n}" for n in range(5)]
+    table = pa.table([names, [f"{name}-0" for name in names], [1] * 5], schema=RESULT)
+    result = UnitResult(
+        unit=unit,
+        row_ids=pa.array(names),
+        table=table,
+        failed=FAILED.empty_table(),
+        attempts=1,
+        started_at=0.0,
+        seconds={},
+    )
+    return replace(result, **changes)
+
+
+def test_the_same_run_goes_on(root_uri: str, source: str) -> None:
+    first = square_ledger(root_uri, source)
+    again = square_ledger(root_uri, source)
+    assert again.planned() == first.planned()
+    assert Ledger.load(root_uri).spec == first.spec
+
+
+def test_another_config_is_refused_with_the_difference(root_uri: str, source: str) -> None:
+    square_ledger(root_uri, source, scale=1)
+    with pytest.raises(
+        LedgerError, match=r"another configuration:\n  config\.scale: 1 -> 2\n.*another output folder"
+    ):
+        square_ledger(root_uri, source, scale=2)
+
+
+def test_another_input_is_refused_with_the_difference(root_uri: str, source: str, tmp_path: Path) -> None:
+    square_ledger(root_uri, source)
+    write_input(tmp_path / "in", rows=50, negative=(3, 33))
+    with pytest.raises(LedgerError, match=r"another input:\n  part-0.*20 rows, .* -> 25 rows"):
+        square_ledger(root_uri, source)
+
+
+def test_a_moved_input_is_the_same_input(root_uri: str, source: str, tmp_path: Path) -> None:
+    before = square_ledger(root_uri, source).planned()
+    moved = (tmp_path / "in").rename(tmp_path / "elsewhere")
+    assert square_ledger(root_uri, str(moved)).planned() == before
+
+
+def test_a_folder_with_other_files_is_refused(root_uri: str, source: str) -> None:
+    open_storage(root_uri).write("holiday.jpg", b"")
+    with pytest.raises(LedgerError, match=r"such as 'holiday.jpg'; choose an empty folder"):
+        square_ledger(root_uri, source)
+    assert not open_storage(root_uri).exists("run.json")
+
+
+def test_a_folder_without_a_run_is_no_ledger(root_uri: str) -> None:
+    with pytest.raises(LedgerError, match=r"no run.json"):
+        Ledger.load(root_uri)
+
+
+def test_runs_that_start_at_once_agree_on_one_config(root_uri: str, source: str) -> None:
+    def start(scale: int) -> bool:
+        try:
+            square_ledger(root_uri, source, scale=scale)
+        except LedgerError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        won = list(pool.map(start, [1, 2, 3] * 2))
+    assert [n % 3 for n, one in enumerate(won) if one] in ([0, 0], [1, 1], [2, 2])
+
+
+def test_committed_units_are_done_and_named(root_uri: str, source: str) -> None:
+    ledger = square_ledger(root_uri, source)
+    units = ledger.planned()
+    made = commit_inline(ledger, units[:3], source)
+    assert ledger.committed(units) == made
+    record = made[units[0].id]
+    assert (record.rows_in, record.rows_done, record.rows_failed) == (5, 4, 1)
+    assert record.failures == {"square: ValueError": 1}
+    for entry in (*record.outputs, record.failed):
+        assert entry is not None
+        assert ledger.storage.size(entry.path) == entry.size
+        assert ledger.storage.sha256(entry.path) == entry.sha256
+
+
+def test_a_second_equal_commit_changes_nothing(root_uri: str, source: str) -> None:
+    ledger = square_ledger(root_uri, source)
+    first = commit_inline(ledger, ledger.planned(), source)
+    assert commit_inline(ledger, ledger.planned(), source) == first
+
+
+def test_a_commit_of_other_bytes_is_refused_or_yields(root_uri: str, source: str) -> None:
+    ledger = square_ledger(root_uri, source)
+    unit = ledger.planned()[0]
+    first = ledger.commit(result := _result(ledger), parquet_shard(unit, result.table))
+    other = [Shard(path=f"data/{unit.id}.parquet", data=b"other", rows=5)]
+    assert ledger.commit(result, other) == first
+    assert ledger.storage.sha256(first.outputs[0].path) == first.outputs[0].sha256
+    with pytest.raises(LedgerError, match="results vary between runs"):
+        ledger.commit(result, [Shard(path=f"data/{unit.id}.tar", data=b"new", rows=5)])
+
+
+def test_leftovers_of_a_killed_attempt_are_replaced(root_uri: str, source: str) -> None:
+    ledger = square_ledger(root_uri, source)
+    unit = ledger.planned()[0]
+    ledger.storage.write(f"data/{unit.id}.parquet", b"half of an older program's output")
+    record = ledger.commit(result := _result(ledger), parquet_shard(unit, result.table))
+    assert ledger.storage.sha256(record.outputs[0].path) == record.outputs[0].sha256
+
+
+def test_a_lost_row_is_a_fault_of_the_worker(root_uri: str, source: str) -> None:
+    ledger = square_ledger(root_uri, source)
+    with pytest.raises(LedgerError, match=r"1 rows with neither a result nor a dead letter, such as 'row-4'"):
+        ledger.commit(_result(ledger, table=_result(ledger).table.slice(0, 4)), [])
+    with pytest.raises(LedgerError, match=r"no such input row, such as 'row-4'"):
+        ledger.commit(_result(ledger, row_ids=pa.array([f"row-{n}" for n in range(4)])), [])
+
+
+def test_shards_carry_their_units_name(root_uri: str, source: str) -> None:
+    ledger = square_ledger(root_uri, source)
+    with pytest.raises(LedgerError, match="must be named data/UNIT"):
+        ledger.commit(_result(ledger), [Shard(path="data/x.parquet", data=b"", rows=5)])
+
+
+def test_the_manifest_names_all_objects_in_order(root_uri: str, source: str) -> None:
+    ledger = finish_inline(root_uri, source)
+    manifest = read_manifest(ledger.storage)
+    assert {name: manifest[name] for name in ("job", "units", "rows_in", "rows_done")} == {
+        "job": "square",
+        "units": 8,
+        "rows_in": 40,
+        "rows_done": 38,
+    }
+    assert [e.path for e in read_entries(ledger.storage, "data")] == [
+        f"data/{unit.id}.parquet" for unit in ledger.planned()
+    ]
+    assert manifest["failed"]["rows"] == 2
+
+
+def test_equal_runs_have_equal_manifests_and_shards(tmp_path: Path, source: str) -> None:
+    stores = [finish_inline(str(tmp_path / name), source).storage for name in ("one", "two")]
+    manifests = [storage.read("manifest.json") for storage in stores]
+    assert manifests[0] == manifests[1]
+    for entry in json.loads(manifests[0])["data"]["objects"]:
+        assert stores[0].read(entry["path"]) == stores[1].read(entry["path"])
+
+
+def test_retries_run_dead_letters_alone_and_supersede_them(root_uri: str, source: str) -> None:
+    ledger = finish_inline(root_uri, source)
+    retries = ledger.plan_retries()
+    assert [list(unit.row_numbers) for unit in retries] == [[3], [13]]
+    assert ledger.plan_retries() == retries  # an unfinished round goes on
+    units = ledger.planned()
+    ledger.write_manifest(units, ledger.committed(units) | commit_inline(ledger, retries, source))
+    manifest = read_manifest(ledger.storage)
+    assert manifest["rows_in"] == 40
+    assert [e.path for e in read_entries(ledger.storage, "failed")] == [
+        f"failed/{u.id}.parquet" for u in retries
+    ]
+    assert [unit.id[-3:] for unit in ledger.plan_retries()] == ["-r2", "-r2"]
+
+
+def test_retries_wait_for_the_run_itself(root_uri: str, source: str) -> None:
+    ledger = square_ledger(root_uri, source)
+    commit_inline(ledger, ledger.planned()[:3], source)
+    with pytest.raises(LedgerError, match="5 of 8 units are not done"):
+        ledger.plan_retries()
+
+
+def test_without_dead_letters_there_is_nothing_to_retry(tmp_path: Path) -> None:
+    ledger = finish_inline(str(tmp_path / "out"), write_input(tmp_path / "in"))
+    assert ledger.plan_retries() == []

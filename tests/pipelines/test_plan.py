@@ -1,0 +1,80 @@
+"""The plan depends on the input and the config alone."""
+
+import pyarrow as pa
+import pytest
+
+from pipelines.plan import (
+    InputObject,
+    PlanError,
+    Unit,
+    plan_digest,
+    plan_table,
+    plan_units,
+    read_plan,
+    retry_unit,
+)
+from pipelines.shards import parquet_bytes
+
+OBJECTS = [
+    InputObject(path="a.parquet", fingerprint="f1", rows=25),
+    InputObject(path="b.parquet", fingerprint="f2", rows=0),
+    InputObject(path="c.parquet", fingerprint="f3", rows=10),
+]
+
+
+def test_every_row_is_in_exactly_one_unit() -> None:
+    units = plan_units(OBJECTS, 10, "config")
+    rows = [(unit.path, row) for unit in units for row in unit.row_numbers]
+    assert rows == [("a.parquet", n) for n in range(25)] + [("c.parquet", n) for n in range(10)]
+    assert [unit.num_rows for unit in units] == [10, 10, 5, 10]
+    assert [unit.position for unit in units] == [0, 1, 2, 3]
+
+
+def test_ids_sort_by_position_and_are_distinct() -> None:
+    ids = [unit.id for unit in plan_units(OBJECTS, 1, "config")]
+    assert ids == sorted(set(ids))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        plan_units(OBJECTS, 10, "other config"),
+        plan_units([InputObject(path="a.parquet", fingerprint="new", rows=25)], 10, "config"),
+        plan_units([InputObject(path="moved.parquet", fingerprint="f1", rows=25)], 10, "config"),
+        plan_units([InputObject(path="a.parquet", fingerprint="f1", rows=9)], 10, "config"),
+    ],
+    ids=["config", "bytes", "name", "rows"],
+)
+def test_ids_follow_all_that_determines_the_output(changed: list[Unit]) -> None:
+    before = {unit.id for unit in plan_units(OBJECTS, 10, "config")}
+    assert before.isdisjoint(unit.id for unit in changed)
+
+
+def test_equal_inputs_give_equal_plans() -> None:
+    assert plan_units(OBJECTS, 10, "config") == plan_units(OBJECTS, 10, "config")
+    assert plan_digest(plan_units(OBJECTS, 10, "c")) == plan_digest(plan_units(OBJECTS, 10, "c"))
+
+
+def test_an_empty_input_is_refused() -> None:
+    with pytest.raises(PlanError, match="no rows"):
+        plan_units(OBJECTS[1:2], 10, "config")
+
+
+def test_plans_survive_their_file() -> None:
+    units = plan_units(OBJECTS, 10, "config")
+    units.append(retry_unit(units[1], 2, [17, 11]))
+    assert read_plan(parquet_bytes(plan_table(units))) == units
+
+
+def test_a_retry_holds_only_its_rows_and_knows_its_origin() -> None:
+    first = plan_units(OBJECTS, 10, "config")[1]
+    retry = retry_unit(retry_unit(first, 1, [11, 17, 19]), 2, [17, 11])
+    assert retry.id == f"{first.id}-r2"
+    assert retry.base_id == first.id
+    assert list(retry.row_numbers) == [11, 17]
+
+
+def test_equal_tables_give_equal_parquet_bytes() -> None:
+    whole = pa.table({"n": list(range(1000)), "text": [f"{n}" for n in range(1000)], "raw": [b"x"] * 1000})
+    pieces = pa.concat_tables([whole.slice(start, 7) for start in range(0, 1000, 7)])
+    assert parquet_bytes(pieces) == parquet_bytes(whole)
