@@ -1,0 +1,1 @@
+"""One script a claim: each writes its result as JSON, with commit, hardware and settings."""

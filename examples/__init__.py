@@ -1,0 +1,1 @@
+"""Worked examples that are small enough to run on a laptop."""
