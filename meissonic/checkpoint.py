@@ -12,8 +12,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from meissonic.config import SchedulerConfig, TextConfig, TransformerConfig, VQConfig
-from meissonic.text import TextEncoder, Tokenizer
+from meissonic.config import (
+    GenerationConfig,
+    SamplerConfig,
+    SchedulerConfig,
+    TextConfig,
+    TransformerConfig,
+    VQConfig,
+)
+from meissonic.text import TOKENIZER_FILES, TextEncoder, Tokenizer
 from meissonic.transformer import Transformer
 from meissonic.vq import VQModel
 
@@ -23,6 +30,8 @@ WEIGHTS = {
     "text_encoder": "model.safetensors",
 }
 PARTS = ("transformer", "vqvae", "text_encoder", "tokenizer", "scheduler")
+RELEASED_SIDE = 1024
+"""Pixels of the released model with compression; its sibling without has half."""
 IGNORED_KEYS = ("text_model.embeddings.position_ids",)
 """Buffers that old text-encoder files carry."""
 
@@ -59,6 +68,19 @@ MODEL_INDEX = {
     "transformer": ["transformer", "Transformer2DModel"],
     "vqvae": ["diffusers", "VQModel"],
 }
+
+
+GENERATION_CONFIG = "generation_config.json"
+"""Ours, optional: the size and sampler settings that suit the model."""
+
+RELEASED_NAMES = (
+    "model_index.json",
+    GENERATION_CONFIG,
+    "scheduler/scheduler_config.json",
+    *(f"{part}/{name}" for part, weights in WEIGHTS.items() for name in ("config.json", weights)),
+    *(f"tokenizer/{name}" for name in TOKENIZER_FILES),
+)
+"""The files that the loader looks at."""
 
 
 class CheckpointError(ValueError):
@@ -114,7 +136,12 @@ class Meissonic:
             module.to(device=device, dtype=torch.float32 if upcast else dtype).eval().requires_grad_(False)
         return model
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        dtype: torch.dtype | None = None,
+        generation: GenerationConfig | None = None,
+    ) -> None:
         """Write the released folder layout, weights in `dtype` (None: as they are)."""
         folder = Path(folder)
         parts: dict[str, tuple[Mapping[str, Tensor], dict[str, Any]]] = {
@@ -141,6 +168,8 @@ class Meissonic:
             self.scheduler.to_json() | CONFIG_EXTRAS["scheduler"],
         )
         _write_json(folder / "model_index.json", MODEL_INDEX)
+        if generation is not None:
+            _write_json(folder / GENERATION_CONFIG, generation.to_json())
 
     @property
     def device(self) -> torch.device:
@@ -181,6 +210,24 @@ class Meissonic:
             )
         if wrong:
             raise CheckpointError(f"{folder}: the parts do not fit: " + "; ".join(wrong))
+
+
+def read_generation_config(folder: str | Path) -> GenerationConfig:
+    """The settings that suit a model: its `generation_config.json`, or what the released pipeline uses.
+
+    Reads no weights.
+    """
+    folder = Path(folder)
+    if (folder / GENERATION_CONFIG).is_file():
+        values = _read_config(folder, "", GENERATION_CONFIG)
+        try:
+            sampler = SamplerConfig.from_json(values)
+            return GenerationConfig.from_json(values | {"sampler": sampler})
+        except ValueError as error:
+            raise CheckpointError(f"{folder / GENERATION_CONFIG}: {error}") from error
+    compressed = _read_config(folder, "transformer", "config.json").get("downsample")
+    side = RELEASED_SIDE if compressed else RELEASED_SIDE // 2
+    return GenerationConfig(width=side, height=side)
 
 
 def _load(folder: Path, part: str, module_class: Any, config_class: Any) -> Any:

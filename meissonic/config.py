@@ -21,7 +21,8 @@ class _FromJson:
             ValueError: a field without a default is not there.
         """
         fields = dataclasses.fields(cls)
-        required = {f.name for f in fields if f.default is dataclasses.MISSING}
+        missing_type = dataclasses.MISSING
+        required = {f.name for f in fields if f.default is missing_type and f.default_factory is missing_type}
         if missing := sorted(required - values.keys()):
             raise ValueError(f"{cls.__name__}: missing {', '.join(missing)}")
         known = {f.name: values[f.name] for f in fields if f.name in values}
@@ -121,7 +122,7 @@ class SchedulerConfig(_FromJson):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SamplerConfig:
+class SamplerConfig(_FromJson):
     """How an image is sampled. Defaults: the released pipeline's.
 
     Raises:
@@ -158,3 +159,17 @@ class SamplerConfig:
     def guided(self) -> bool:
         """Whether the unconditional half is computed."""
         return self.guidance_scale > 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerationConfig(_FromJson):
+    """The size and settings that suit a model."""
+
+    width: int
+    """Pixels."""
+    height: int
+    sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat object."""
+        return self.sampler.to_json() | {"width": self.width, "height": self.height}

@@ -238,8 +238,9 @@ def _start_tokens(
 def sample_tokens(
     model: Meissonic, batch: Batch, noise: Noise, on_step: Callable[[int, Tensor, Tensor], None] | None = None
 ) -> Tensor:
-    """Run the steps of one batch: int64 tokens [B, H, W], none masked.
+    """Run the steps of one batch: int64 tokens [B, H, W].
 
+    None is masked at the end, but all of a sample's are if its logits were not finite.
     `on_step(step, tokens, drawn)` sees each step's outcome: the tokens with those masked again, and before
     that.
     """
@@ -251,17 +252,19 @@ def sample_tokens(
     counts = [num_positions] * shape.num_steps
     if not shape.from_image:
         counts = masked_counts(shape.masking_schedule, num_positions, shape.num_steps)
+    finite_B = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
     for step in range(shape.start_step, shape.num_steps):
         unknown = tokens == mask_id
         positions = _positions_needed(unknown, counts[step])
         probs = _probabilities(model, batch, tokens, step, positions)
         codes = noise.draw(step, positions, probs)
+        chosen = probs.gather(-1, codes[..., None])[..., 0]
+        finite_B &= chosen.isfinite().all(1)
         drawn = torch.where(unknown, tokens.scatter(1, positions, codes), tokens)
         if step == shape.num_steps - 1:
             tokens = drawn
         else:
-            chosen = probs.gather(-1, codes[..., None])[..., 0].log()
-            log_probs = torch.zeros(tokens.shape, device=tokens.device).scatter(1, positions, chosen)
+            log_probs = torch.zeros(tokens.shape, device=tokens.device).scatter(1, positions, chosen.log())
             fraction = batch.starting_fraction_B * masked_fraction(
                 shape.masking_schedule, step + 1, shape.num_steps
             ).to(tokens.device)
@@ -275,7 +278,7 @@ def sample_tokens(
             tokens = drawn.masked_fill(again, mask_id)
         if on_step is not None:
             on_step(step, tokens.view_as(batch.tokens_BHW), drawn.view_as(batch.tokens_BHW))
-    return tokens.view_as(batch.tokens_BHW)
+    return tokens.masked_fill(~finite_B[:, None], mask_id).view_as(batch.tokens_BHW)
 
 
 def _positions_needed(unknown_BN: Tensor, count: int) -> Tensor:

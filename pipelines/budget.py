@@ -31,6 +31,14 @@ def cluster_nodes() -> list[Node]:
     return [Node(num_cpus=n.get("CPU", 0.0), num_gpus=n.get("GPU", 0.0)) for n in alive]
 
 
+def on_cluster(resources: Resources, nodes: list[Node]) -> Resources:
+    """With a number for `num_gpus: auto`: 1 where a node has a GPU, else 0."""
+    if resources.num_gpus != "auto":
+        return resources
+    has_gpu = any(node.num_gpus >= 1 for node in nodes)
+    return resources.model_copy(update={"num_gpus": 1.0 if has_gpu else 0.0})
+
+
 def actor_range(resources: Resources, nodes: list[Node], num_units: int) -> tuple[int, int]:
     """The fewest and most workers to run, at most one a unit.
 
@@ -49,9 +57,9 @@ def actor_range(resources: Resources, nodes: list[Node], num_units: int) -> tupl
     if fewest > fits:
         cpus, gpus = sum(n.num_cpus for n in nodes), sum(n.num_gpus for n in nodes)
         raise ClusterTooSmallError(
-            f"{fewest} workers of {resources.num_cpus:g} CPUs and {resources.num_gpus:g} GPUs, and {IO_CPUS} "
-            f"CPU for reading and writing, do not fit: the cluster has {cpus:g} CPUs and {gpus:g} GPUs on "
-            f"{len(nodes)} nodes, room for {fits} such workers; "
+            f"{fewest} workers of {resources.num_cpus:g} CPUs and {float(resources.num_gpus):g} GPUs, and "
+            f"{IO_CPUS} CPU for reading and writing, do not fit: the cluster has {cpus:g} CPUs and {gpus:g} "
+            f"GPUs on {len(nodes)} nodes, room for {fits} such workers; "
             "lower resources.num_actors, set resources.num_cpus (0 is allowed), or add nodes"
         )
     return fewest, most
@@ -73,7 +81,7 @@ def _places(resources: Resources, nodes: list[Node]) -> int:
 def _places_on(resources: Resources, node: Node) -> int:
     places = []
     if resources.num_gpus:
-        places.append(_gpu_places(resources.num_gpus, node.num_gpus))
+        places.append(_gpu_places(float(resources.num_gpus), node.num_gpus))
     if resources.num_cpus:
         places.append(int(node.num_cpus // resources.num_cpus))
     return min(places)

@@ -7,6 +7,7 @@ A field that says how to run and not what comes out is marked, and left out of a
         resources: Annotated[Resources, Operational()] = Resources()
 """
 
+import copy
 import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveInt, ValidationError, model_validator
 
 from schemas.manifest import json_bytes
 
@@ -42,14 +43,17 @@ class Resources(Config):
 
     Attributes:
         num_actors: Workers: "auto" for as many as the cluster holds, a number, or [fewest, most].
-        num_gpus: GPUs a worker; fractions share one.
+        num_gpus: GPUs a worker; fractions share one. "auto" is 1 where the cluster has any, else 0.
         num_cpus: CPUs a worker; 0 leaves them all to reading and writing.
-        threads_per_actor: Threads of a worker's CPU arithmetic; None leaves it to Ray.
+        threads_per_actor: Threads of a worker's CPU arithmetic, which can change its last bits; None leaves
+            it to Ray.
     """
 
-    num_actors: Literal["auto"] | PositiveInt | tuple[PositiveInt, PositiveInt] = "auto"
-    num_gpus: float = Field(default=0.0, ge=0)
-    num_cpus: float = Field(default=1.0, ge=0)
+    num_actors: Annotated[Literal["auto"] | PositiveInt | tuple[PositiveInt, PositiveInt], Operational()] = (
+        "auto"
+    )
+    num_gpus: Annotated[Literal["auto"] | NonNegativeFloat, Operational()] = 0.0
+    num_cpus: Annotated[NonNegativeFloat, Operational()] = 1.0
     threads_per_actor: PositiveInt | None = None
 
     @model_validator(mode="after")
@@ -70,15 +74,24 @@ def load_config(model: type[ConfigT], path: str | Path | None, overrides: Sequen
     Raises:
         ConfigError: The file, an override or a value cannot be used.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        values = _read_yaml(Path(path))
+    values = {} if path is None else _read_yaml(Path(path))
+    return build_config(model, values, overrides, "configuration" if path is None else str(path))
+
+
+def build_config(
+    model: type[ConfigT], values: dict[str, Any], overrides: Sequence[str], source: str
+) -> ConfigT:
+    """The configuration in JSON values, changed by overrides; `source` says in errors where they are from.
+
+    Raises:
+        ConfigError: An override or a value cannot be used.
+    """
+    values = copy.deepcopy(values)
     for text in overrides:
         _override(values, text)
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        source = str(path) if path is not None else "configuration"
         lines = [_explain(model, dict(item)) for item in error.errors()]
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from error
 
@@ -93,6 +106,15 @@ def settings(config: BaseModel) -> dict[str, Any]:
     return _select(config, operational=True)
 
 
+def merged(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Two JSON objects as one, the second's values first: `identity` and `settings` make a config."""
+    both = before | after
+    for name in before.keys() & after.keys():
+        if isinstance(before[name], dict) and isinstance(after[name], dict):
+            both[name] = merged(before[name], after[name])
+    return both
+
+
 def config_digest(config: BaseModel) -> str:
     """SHA-256 of `identity`, in hexadecimal."""
     return hashlib.sha256(json_bytes(identity(config))).hexdigest()
@@ -101,11 +123,8 @@ def config_digest(config: BaseModel) -> str:
 def differences(before: Any, after: Any) -> list[str]:
     """Lines `path: before -> after` for all that differs between two JSON values."""
     old, new = dict(_flatten(before, "")), dict(_flatten(after, ""))
-    return [
-        f"{key}: {old.get(key, 'unset')} -> {new.get(key, 'unset')}"
-        for key in sorted({*old, *new})
-        if old.get(key, _UNSET) != new.get(key, _UNSET)
-    ]
+    keys = [key for key in sorted({*old, *new}) if old.get(key, _UNSET) != new.get(key, _UNSET)]
+    return [f"{key}: {old.get(key, 'unset')} -> {new.get(key, 'unset')}" for key in keys]
 
 
 _UNSET = object()

@@ -1,8 +1,10 @@
 """Show how far a run is: a live line on a terminal, a plain line now and then elsewhere.
 
-with show_progress("images") as on_progress:
-summary = run_units(job, ledger, on_progress)
-print(summary_text(summary, "images"))
+    with show_progress("prompts", "images") as on_progress:
+        summary = run_units(job, ledger, on_progress)
+    print(summary_text(summary, "prompts", "images"))
+
+The first name is what an input row is, the second what a result is.
 """
 
 import math
@@ -22,16 +24,19 @@ _PLAIN_EVERY_S = 10.0
 
 
 @contextmanager
-def show_progress(label: str, stream: TextIO | None = None) -> Iterator[Callable[[Progress], None]]:
+def show_progress(
+    label: str, results: str, stream: TextIO | None = None
+) -> Iterator[Callable[[Progress], None]]:
     """A function to give to `run_units` that shows what it is called with.
 
     Args:
         label: What a row is, in the plural.
+        results: What a result row is.
         stream: Where to write; None for the standard error.
     """
     stream = sys.stderr if stream is None else stream
     if not stream.isatty():
-        yield _plain(label, stream)
+        yield _plain(label, results, stream)
         return
     columns = (TextColumn("{task.description}"), BarColumn())
     with RichProgress(*columns, console=Console(file=stream)) as live:
@@ -43,13 +48,13 @@ def show_progress(label: str, stream: TextIO | None = None) -> Iterator[Callable
                 task,
                 total=progress.rows_total,
                 completed=finished,
-                description=progress_line(progress, label),
+                description=progress_line(progress, label, results),
             )
 
         yield update
 
 
-def progress_line(progress: Progress, label: str) -> str:
+def progress_line(progress: Progress, label: str, results: str) -> str:
     """One line of text: how much is done, failed and left, how fast, and until when."""
     ended = progress.rows_done + progress.rows_failed
     parts = [f"{label} {ended:,} of {progress.rows_total:,} ({ended / progress.rows_total:.1%})"]
@@ -57,20 +62,20 @@ def progress_line(progress: Progress, label: str) -> str:
         parts.append(f"{progress.rows_failed:,} failed")
     if progress.rows_earlier:
         parts.append(f"{progress.rows_earlier:,} from earlier runs")
-    parts.append(f"{progress.rows_per_s:,.1f} {label}/s")
+    parts.append(f"{progress.results_per_s:,.1f} {results}/s")
     parts.append(f"{progress.busy_workers} workers busy")
     if progress.rows_left and progress.eta_s is not None:
         parts.append(f"{duration(progress.eta_s)} left")
     return ", ".join(parts)
 
 
-def summary_text(summary: RunSummary, label: str) -> str:
+def summary_text(summary: RunSummary, label: str, results: str) -> str:
     """Some lines of text for the end of a run: counts, speed, where the time went, what to do next."""
     lines = [
-        f"{summary.output}: {summary.rows_done:,} of {summary.rows:,} {label} done, {summary.rows_failed:,} failed, "
-        f"{summary.rows_out:,} results",
-        f"this run: {summary.rows_run:,} {label} in {duration(summary.elapsed_s)}, "
-        f"{summary.rows_per_s:,.1f} {label}/s, {summary.units_run:,} of {summary.units:,} units",
+        f"{summary.output}: {summary.rows_done:,} of {summary.rows:,} {label} done, "
+        f"{summary.rows_failed:,} failed, {summary.rows_out:,} {results}",
+        f"this run: {summary.results_run:,} {results} in {duration(summary.elapsed_s)}, "
+        f"{summary.results_per_s:,.1f} {results}/s, {summary.units_run:,} of {summary.units:,} units",
     ]
     spent = sum(summary.seconds.values())
     if spent > 0:
@@ -79,7 +84,9 @@ def summary_text(summary: RunSummary, label: str) -> str:
     for kind, count in sorted(summary.failures.items(), key=lambda item: -item[1]):
         lines.append(f"failed: {count:,} {kind}")
     if summary.failures:
-        lines.append(f"next: read {summary.output}/failed, correct the cause, then run retry-failed")
+        lines.append(f"next: read {summary.output}/failed, correct the cause, then")
+        lines.append(f"  python -m jobs retry-failed {summary.output}")
+    lines.append(f"check every byte: python -m jobs verify {summary.output}")
     lines.append(f"manifest: {summary.manifest}")
     return "\n".join(lines)
 
@@ -94,7 +101,7 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def _plain(label: str, stream: TextIO) -> Callable[[Progress], None]:
+def _plain(label: str, results: str, stream: TextIO) -> Callable[[Progress], None]:
     written_at, ended = -math.inf, False
 
     def write(progress: Progress) -> None:
@@ -102,6 +109,6 @@ def _plain(label: str, stream: TextIO) -> Callable[[Progress], None]:
         ends_now = progress.rows_left == 0 and not ended
         if time.monotonic() - written_at >= _PLAIN_EVERY_S or ends_now:
             written_at, ended = time.monotonic(), progress.rows_left == 0
-            print(progress_line(progress, label), file=stream, flush=True)
+            print(progress_line(progress, label, results), file=stream, flush=True)
 
     return write

@@ -26,6 +26,7 @@ class Progress:
         busy_workers: Workers that hold a unit now.
         elapsed_s: Seconds since this run began.
         rows_per_s: Rows brought to an end a second lately; 0 while none are.
+        results_per_s: Result rows made a second lately.
     """
 
     rows_total: int
@@ -38,6 +39,7 @@ class Progress:
     busy_workers: int
     elapsed_s: float
     rows_per_s: float
+    results_per_s: float
 
     @property
     def eta_s(self) -> float | None:
@@ -59,6 +61,7 @@ class RunSummary:
         rows_failed: Rows that are dead letters.
         rows_out: Result rows.
         rows_run: Rows that this run brought to an end.
+        results_run: Result rows that this run made.
         elapsed_s: Seconds that this run took.
         seconds: Where the time of all workers and tasks went, by stage, over all runs.
         failures: Dead letters by "stage: error type".
@@ -73,6 +76,7 @@ class RunSummary:
     rows_failed: int
     rows_out: int
     rows_run: int
+    results_run: int
     elapsed_s: float
     seconds: dict[str, float]
     failures: dict[str, int]
@@ -81,6 +85,11 @@ class RunSummary:
     def rows_per_s(self) -> float:
         """Rows that this run brought to an end, a second."""
         return self.rows_run / self.elapsed_s
+
+    @property
+    def results_per_s(self) -> float:
+        """Result rows that this run made, a second."""
+        return self.results_run / self.elapsed_s
 
 
 class Tally:
@@ -103,19 +112,20 @@ class Tally:
         self._num_earlier = len(self._done)
         self._rows_earlier = self._rows_done + self._rows_failed
         self._began = time.monotonic()
-        self._window: deque[tuple[float, int]] = deque([(self._began, 0)])
-        self._rows_run = 0
+        self._window: deque[tuple[float, int, int]] = deque([(self._began, 0, 0)])
+        self._rows_run = self._results_run = 0
         self._first_runs = self._first_failures = 0
 
     def add(self, commit: Commit) -> None:
         """Count a unit that this run finished."""
         self._count(commit)
         self._rows_run += commit.rows_in
+        self._results_run += commit.rows_out
         if self._units[commit.unit].round == 0:
             self._first_runs += commit.rows_in
             self._first_failures += commit.rows_failed
         now = time.monotonic()
-        self._window.append((now, self._rows_run))
+        self._window.append((now, self._rows_run, self._results_run))
         while len(self._window) > 2 and self._window[1][0] < now - _WINDOW_S:
             self._window.popleft()
 
@@ -125,7 +135,7 @@ class Tally:
 
     def progress(self, busy_workers: int) -> Progress:
         """Where the run is now."""
-        since, rows = self._window[0]
+        since, rows, results = self._window[0]
         seconds = time.monotonic() - since
         return Progress(
             rows_total=self._rows_total,
@@ -138,6 +148,7 @@ class Tally:
             busy_workers=busy_workers,
             elapsed_s=time.monotonic() - self._began,
             rows_per_s=(self._rows_run - rows) / seconds if seconds > 0 else 0.0,
+            results_per_s=(self._results_run - results) / seconds if seconds > 0 else 0.0,
         )
 
     def summary(self, output: str, manifest: str) -> RunSummary:
@@ -158,6 +169,7 @@ class Tally:
             rows_failed=self._rows_failed,
             rows_out=sum(commit.rows_out for commit in self._done),
             rows_run=self._rows_run,
+            results_run=self._results_run,
             elapsed_s=time.monotonic() - self._began,
             seconds=dict(seconds),
             failures=dict(failures),

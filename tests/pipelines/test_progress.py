@@ -19,25 +19,27 @@ HALF = Progress(
     busy_workers=2,
     elapsed_s=10.0,
     rows_per_s=8.0,
+    results_per_s=16.0,
 )
 
 
 def test_the_line_tells_count_speed_and_end() -> None:
-    assert progress_line(HALF, "images") == (
-        "images 1,000 of 2,000 (50.0%), 10 failed, 400 from earlier runs, 8.0 images/s, 2 workers busy, 2 min 5 s left"
+    assert progress_line(HALF, "prompts", "images") == (
+        "prompts 1,000 of 2,000 (50.0%), 10 failed, 400 from earlier runs, 16.0 images/s, 2 workers busy, "
+        "2 min 5 s left"
     )
 
 
 def test_without_a_terminal_lines_come_now_and_then_and_at_the_end() -> None:
     stream = io.StringIO()
-    with show_progress("images", stream) as show:
+    with show_progress("prompts", "images", stream) as show:
         for _ in range(50):
             show(HALF)
         for _ in range(3):
             show(replace(HALF, rows_done=1990, rows_left=0))
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2
-    assert lines[1].startswith("images 2,000 of 2,000 (100.0%)")
+    assert lines[1].startswith("prompts 2,000 of 2,000 (100.0%)")
 
 
 def test_a_terminal_gets_a_live_line() -> None:
@@ -46,9 +48,9 @@ def test_a_terminal_gets_a_live_line() -> None:
             return True
 
     stream = Terminal()
-    with show_progress("images", stream) as show:
+    with show_progress("prompts", "images", stream) as show:
         show(HALF)
-    assert "images 1,000" in stream.getvalue()
+    assert "prompts 1,000" in stream.getvalue()
 
 
 def test_the_summary_tells_what_failed_where_the_time_went_and_what_to_do() -> None:
@@ -62,17 +64,18 @@ def test_the_summary_tells_what_failed_where_the_time_went_and_what_to_do() -> N
         rows_failed=2,
         rows_out=38,
         rows_run=40,
+        results_run=38,
         elapsed_s=20.0,
         seconds={"read": 1.0, "forward": 3.0},
         failures={"decode: ValueError": 2},
     )
-    text = summary_text(summary, "images")
-    assert "38 of 40 images done, 2 failed" in text
-    assert "2.0 images/s" in text
+    text = summary_text(summary, "prompts", "images")
+    assert "38 of 40 prompts done, 2 failed" in text
+    assert "1.9 images/s" in text
     assert "forward 75%, read 25%" in text
     assert "2 decode: ValueError" in text
     assert "retry-failed" in text
-    assert "retry-failed" not in summary_text(replace(summary, failures={}), "images")
+    assert "retry-failed" not in summary_text(replace(summary, failures={}), "prompts", "images")
 
 
 @pytest.mark.parametrize(

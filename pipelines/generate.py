@@ -1,0 +1,126 @@
+"""Generate images for a prompt table.
+
+    config = load_config(GenerateConfig, "jobs/configs/generate.yaml", ["prompts=…", "output=…"])
+    summary = generate(config, on_progress)
+
+Needs a connected Ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from pipelines.code_version import code_version
+from pipelines.config import build_config, differences, identity, merged, settings
+from pipelines.dataset_card import write_card
+from pipelines.generation_config import GenerateConfig, with_model_settings
+from pipelines.generation_worker import GenerationModels, GenerationWorker
+from pipelines.ledger import Ledger, LedgerError, RunSpec
+from pipelines.models import fetch_model, model_id
+from pipelines.packing import PackImages
+from pipelines.plan import plan_units
+from pipelines.prompts import PromptTable, PromptTableError, open_prompts
+from pipelines.tally import Progress, RunSummary
+from pipelines.units import UnitJob, run_units
+from schemas.generations import generations_schema
+from schemas.manifest import json_bytes
+
+JOB = "generate"
+OnProgress = Callable[[Progress], None]
+
+
+def generate(config: GenerateConfig, on_progress: OnProgress | None = None) -> RunSummary:
+    """Run all that is not done yet of the job that `config` describes.
+
+    Raises:
+        PromptTableError: The prompt table cannot be run.
+        ModelError: The model cannot be fetched.
+        LedgerError: The output folder holds something else.
+        ClusterTooSmallError: The job does not fit the cluster.
+        JobFailedError: The job stopped; started again it goes on.
+    """
+    config, models = prepare(config)
+    prompts = open_prompts(config.prompts)
+    _check_columns(config, prompts)
+    request = identity(config) | asdict(models)
+    digest = hashlib.sha256(json_bytes(request)).hexdigest()
+    spec = RunSpec(
+        job=JOB,
+        config=request,
+        settings=settings(config),
+        row_id="prompt_id",
+        unique_id="sample_id",
+        code_version=code_version(),
+    )
+    ledger = Ledger.open(config.output, spec, plan_units(prompts.objects, config.unit_rows, digest))
+    return _run(config, models, prompts, ledger, on_progress)
+
+
+def retry_failed(
+    output: str, overrides: Sequence[str] = (), on_progress: OnProgress | None = None
+) -> RunSummary:
+    """Run the dead letters of a finished job again, with the model and settings of that job.
+
+    Args:
+        output: The job's folder.
+        overrides: Texts `a.b=value` for settings that do not change the output, such as how many workers.
+        on_progress: As for `run_units`.
+
+    Raises:
+        LedgerError: There is no finished `generate` job there, its model or prompts have changed, or an
+            override would change the output.
+    """
+    ledger = Ledger.load(output)
+    if ledger.spec.job != JOB:
+        raise LedgerError(f"{output}: a run of '{ledger.spec.job}', not of '{JOB}'")
+    models = GenerationModels(**{name: ledger.spec.config[name] for name in ("digest", "scorer_digests")})
+    request = {k: v for k, v in ledger.spec.config.items() if k not in asdict(models)}
+    values = merged(request, ledger.spec.settings | {"output": output})
+    config = build_config(GenerateConfig, values, overrides, f"{output}/run.json")
+    if changed := differences(request, identity(config)):
+        raise LedgerError(
+            f"{output}: a retry cannot change what determines the output:\n  " + "\n  ".join(changed)
+        )
+    fetch_model(config.model, models.digest)
+    prompts = open_prompts(config.prompts)
+    ledger.plan_retries()
+    return _run(config, models, prompts, ledger, on_progress)
+
+
+def prepare(config: GenerateConfig) -> tuple[GenerateConfig, GenerationModels]:
+    """Fetch the models to the driver's node, and fill the config's nulls from the model."""
+    model = fetch_model(config.model)
+    scorers = {scorer.name: fetch_model(scorer.model, names=None).digest for scorer in config.scorers}
+    resolved = with_model_settings(config, model.folder, model_id(config.model))
+    return resolved, GenerationModels(digest=model.digest, scorer_digests=scorers)
+
+
+def _run(
+    config: GenerateConfig,
+    models: GenerationModels,
+    prompts: PromptTable,
+    ledger: Ledger,
+    on_progress: OnProgress | None,
+) -> RunSummary:
+    job = UnitJob(
+        worker=GenerationWorker,
+        worker_args={"config": config, "models": models, "prompts_uri": prompts.storage.uri},
+        read=prompts.read,
+        pack=PackImages(images=config.images),
+        resources=config.resources,
+        max_failure_rate=config.max_failure_rate,
+        failure_rate_rows=config.failure_rate_rows,
+    )
+    summary = run_units(job, ledger, on_progress)
+    write_card(ledger.storage, config, models.digest, summary)
+    return summary
+
+
+def _check_columns(config: GenerateConfig, prompts: PromptTable) -> None:
+    names = [scorer.name for scorer in config.scorers]
+    try:
+        generations_schema(tokens=config.tokens, scores=names, passed_through=prompts.passed_through)
+    except ValueError as error:
+        raise PromptTableError(f"{config.prompts}: {error}") from error

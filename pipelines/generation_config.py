@@ -1,0 +1,121 @@
+"""The configuration of `generate`, and what it becomes once the model's own settings are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from meissonic import SamplerConfig
+from meissonic.checkpoint import read_generation_config
+from pipelines.config import Config, Operational, Resources
+from pipelines.images import ImageFormat
+
+Images = Literal["parquet", "webdataset", "files"]
+
+
+class SamplerSettings(Config):
+    """Sampler settings for rows that name none; null stands for the model's own.
+
+    Attributes:
+        num_steps: Sampling steps.
+        guidance_scale: Classifier-free guidance; at 1 or below there is none, at half the cost.
+        temperature: Weight of the confidence noise at the first step and at the last.
+        softmax_temperature: Divides the logits before a code is drawn.
+        masking_schedule: How fast positions are decided.
+    """
+
+    num_steps: PositiveInt | None = None
+    guidance_scale: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    temperature: tuple[float, float] | None = None
+    softmax_temperature: PositiveFloat | None = None
+    masking_schedule: Literal["cosine", "linear"] | None = None
+
+
+class ScorerSettings(Config):
+    """A score to compute for every image.
+
+    Attributes:
+        kind: `clip`: cosine of the image's and the prompt's CLIP embeddings.
+        name: The score's column: predictor, backbone and version, such as `clip_vit_l_14`.
+        model: Folder of the scorer's model, in open_clip's format: local, s3:// or hf://.
+    """
+
+    kind: Literal["clip"]
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    model: str
+
+
+class GenerateConfig(Config):
+    """Images for a prompt table.
+
+    Attributes:
+        prompts: Parquet file, or folder of them, local or s3://.
+        model: Model folder: local, s3:// or hf://owner/name.
+        output: Folder of the run, local or s3://.
+        model_id: The model's name in the output; null for its URI without the scheme.
+        unit_rows: Prompts a unit: what is lost and done again when a worker dies.
+        batch_size: Images a batch. It can change the last bits of an image, as can the next two.
+        dtype: Of the model's weights.
+        resources: The workers; `threads_per_actor` can change the last bits, the others change nothing.
+        width: Pixels, for rows that name none; null for the model's own.
+        height: The same.
+        sampler: For rows that name no settings.
+        seed: With the prompt's id it makes the seed of rows that have none.
+        images: Images in the Parquet shards, in a WebDataset tar beside each, or as files.
+        image_format: Of the images.
+        image_quality: Of jpeg and webp, 1 to 100.
+        tokens: Whether to keep the token grids.
+        scorers: Scores to add.
+        max_failure_rate: The job stops when more than this part of the rows fails.
+        failure_rate_rows: Rows to see before it does.
+    """
+
+    prompts: Annotated[str, Operational()]
+    model: Annotated[str, Operational()]
+    output: Annotated[str, Operational()]
+    model_id: str | None = None
+    unit_rows: PositiveInt = 64
+    batch_size: PositiveInt = 8
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    resources: Resources = Resources()
+    width: PositiveInt | None = None
+    height: PositiveInt | None = None
+    sampler: SamplerSettings = SamplerSettings()
+    seed: int = 0
+    images: Images = "parquet"
+    image_format: ImageFormat = "png"
+    image_quality: int = Field(default=95, ge=1, le=100)
+    tokens: bool = True
+    scorers: tuple[ScorerSettings, ...] = ()
+    max_failure_rate: Annotated[float, Operational()] = Field(default=0.5, ge=0, le=1)
+    failure_rate_rows: Annotated[int, Operational()] = Field(default=200, ge=1)
+
+
+def with_model_settings(config: GenerateConfig, folder: Path, name: str) -> GenerateConfig:
+    """The config with its nulls filled from the model in `folder`."""
+    own = read_generation_config(folder)
+    given = {k: v for k, v in config.sampler.model_dump().items() if v is not None}
+    changes: dict[str, Any] = {
+        "sampler": SamplerSettings(**(own.sampler.to_json() | given)),
+        "width": config.width or own.width,
+        "height": config.height or own.height,
+        "model_id": config.model_id or name,
+    }
+    return config.model_copy(update=changes)
+
+
+def sampler_config(settings: SamplerSettings, row: dict[str, Any]) -> SamplerConfig:
+    """The settings of one row: its own, else the job's, which have no nulls left but the schedule's.
+
+    Raises:
+        ValueError: One is out of range.
+    """
+    values = settings.model_dump()
+    for name in ("num_steps", "guidance_scale"):
+        if row[name] is not None:
+            values[name] = row[name]
+    if row["temperature"] is not None:
+        values["temperature"] = (row["temperature"], values["temperature"][1])
+    return SamplerConfig(**values)

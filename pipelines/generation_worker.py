@@ -1,0 +1,318 @@
+"""The worker of `generate`: holds a model on its device and turns prompt rows into rows of GENERATIONS."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from meissonic import Meissonic, SampleRequest, decode, sample, to_uint8
+from meissonic.sampling import MAX_SEED, check_request
+from pipelines.generation_config import GenerateConfig, sampler_config
+from pipelines.images import (
+    SUFFIXES,
+    ImageError,
+    encode_image,
+    image_bytes,
+    image_id,
+    start_image,
+    token_mask,
+)
+from pipelines.models import fetch_model
+from pipelines.scorers.clip import ClipScorer
+from pipelines.worker import DeadLetter, WorkerResult
+from schemas.generations import TOKEN, generations_schema
+from schemas.prompts import PROMPTS
+
+ENCODING_THREADS = 2
+MAX_IMAGES = 10_000
+SAMPLE_ID_HEX = 32
+
+
+class PromptRowError(ValueError):
+    """A row that cannot be generated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationModels:
+    """What a worker loads: names and digests.
+
+    Attributes:
+        digest: Of the model named in the config.
+        scorer_digests: Of each scorer's model, by the score's name.
+    """
+
+    digest: str
+    scorer_digests: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One image to make.
+
+    Attributes:
+        row: Index of its prompt within the rows at hand.
+        request: For the sampler.
+        facts: Its values in GENERATIONS but for the image.
+    """
+
+    row: int
+    request: SampleRequest
+    facts: dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class Made:
+    """What became of one image; the encoding may still run."""
+
+    tokens: np.ndarray
+    encoded: Future[bytes]
+    scores: dict[str, float]
+
+
+class GenerationWorker:
+    """Generates, scores and encodes; encoding runs beside the next batch's compute."""
+
+    def __init__(self, config: GenerateConfig, models: GenerationModels, prompts_uri: str) -> None:
+        """Load the models onto this worker's GPU, or the CPU where Ray gave it none."""
+        # Ray hides all GPUs but this worker's own
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if config.resources.threads_per_actor is not None:
+            torch.set_num_threads(config.resources.threads_per_actor)
+        self.config, self.digest, self.prompts_uri = config, models.digest, prompts_uri
+        folder = fetch_model(config.model, models.digest).folder
+        self.model = Meissonic.from_pretrained(folder, getattr(torch, config.dtype), device)
+        self.batch_size = config.batch_size
+        self.scorers = {
+            scorer.name: ClipScorer(
+                fetch_model(scorer.model, models.scorer_digests[scorer.name], names=None).folder,
+                device,
+                config.batch_size,
+            )
+            for scorer in config.scorers
+        }
+        self.encoders = ThreadPoolExecutor(ENCODING_THREADS)
+
+    def process(self, rows: pa.Table) -> WorkerResult:
+        """Prompt rows (see `PromptTable.read`) -> one row of GENERATIONS an image."""
+        clock = Clock()
+        failed: dict[int, DeadLetter] = {}
+        wanted: list[Wanted] = []
+        with clock.measured("prepare"):
+            for index, row in enumerate(rows.select(PROMPTS.names).to_pylist()):
+                try:
+                    wanted += self._wanted(index, row)
+                except ImageError as error:
+                    failed[index] = DeadLetter.of(index, "image", error)
+                except ValueError as error:
+                    failed[index] = DeadLetter.of(index, "prompt", error)
+        made = self._make_all([w.request for w in wanted], clock)
+        for image, result in zip(wanted, made, strict=True):
+            if result is None and image.row not in failed:
+                fault = FloatingPointError(f"the model's logits were not finite in {self.config.dtype}")
+                failed[image.row] = DeadLetter.of(image.row, "sample", fault)
+        kept = [
+            (image, result)
+            for image, result in zip(wanted, made, strict=True)
+            if result is not None and image.row not in failed
+        ]
+        with clock.measured("encode"):
+            table = self._table(rows, kept)
+        letters = [failed[index] for index in sorted(failed)]
+        return WorkerResult(table=table, failed=letters, seconds=clock.seconds)
+
+    def _wanted(self, index: int, row: dict[str, Any]) -> list[Wanted]:
+        """The images of one prompt row.
+
+        Raises:
+            ImageError: Its start image or mask cannot be read.
+            ValueError: A value is out of range.
+        """
+        if not (row["prompt"] or "").strip():
+            raise PromptRowError("the prompt is empty")
+        count = 1 if row["num_images"] is None else row["num_images"]
+        if not 1 <= count <= MAX_IMAGES:
+            raise PromptRowError(f"num_images is {count}; it must be 1 to {MAX_IMAGES}")
+        seed = self._seed(row["prompt_id"]) if row["seed"] is None else row["seed"]
+        sizes = {
+            name: getattr(self.config, name) if row[name] is None else row[name]
+            for name in ("width", "height")
+        }
+        config = sampler_config(self.config.sampler, row)
+        if row["image"] is None and (row["mask"] is not None or row["strength"] is not None):
+            raise PromptRowError("mask or strength without an image")
+        sources: dict[str, Any] = {"source_image_id": None, "source_mask_id": None}
+        inputs: dict[str, Any] = {}
+        # a size that the model cannot make is refused before an image is resized to it
+        plain = SampleRequest(
+            prompt=row["prompt"],
+            negative_prompt=row["negative_prompt"] or "",
+            seed=seed,
+            config=config,
+            **sizes,
+        )
+        check_request(self.model, plain)
+        if row["image"] is not None:
+            data = image_bytes(row["image"], self.prompts_uri)
+            inputs["image"] = start_image(data, **sizes)
+            inputs["strength"] = 1.0 if row["strength"] is None else row["strength"]
+            sources["source_image_id"] = image_id(data)
+            if row["mask"] is not None:
+                data = image_bytes(row["mask"], self.prompts_uri)
+                factor = self.model.vq.config.factor
+                inputs["mask"] = token_mask(data, sizes["width"] // factor, sizes["height"] // factor)
+                sources["source_mask_id"] = image_id(data)
+        images = []
+        for number in range(count):
+            request = SampleRequest(
+                prompt=plain.prompt,
+                negative_prompt=plain.negative_prompt,
+                seed=seed + number,
+                config=config,
+                **sizes,
+                **inputs,
+            )
+            check_request(self.model, request)
+            images.append(
+                Wanted(row=index, request=request, facts=self._facts(row, number, request) | sources)
+            )
+        return images
+
+    def _seed(self, prompt_id: str) -> int:
+        text = f"{self.config.seed}\0{prompt_id}"
+        # room above, so that image i may have seed + i
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % (MAX_SEED - MAX_IMAGES)
+
+    def _facts(self, row: dict[str, Any], number: int, request: SampleRequest) -> dict[str, Any]:
+        config = request.config
+        facts = {
+            "prompt_id": row["prompt_id"],
+            "sample_index": number,
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt,
+            "seed": request.seed,
+            "width": request.width,
+            "height": request.height,
+            "num_steps": config.num_steps,
+            "guidance_scale": config.guidance_scale,
+            "temperature": config.temperature[0],
+            "temperature_end": config.temperature[1],
+            "softmax_temperature": config.softmax_temperature,
+            "masking_schedule": config.masking_schedule or self.model.scheduler.masking_schedule,
+            "strength": request.strength if request.image is not None and request.mask is None else None,
+            "model_id": self.config.model_id,
+            "model_digest": self.digest,
+        }
+        text = json.dumps(
+            {k: v for k, v in facts.items() if k != "model_id"}, sort_keys=True, ensure_ascii=False
+        )
+        return facts | {"sample_id": hashlib.sha256(text.encode()).hexdigest()[:SAMPLE_ID_HEX]}
+
+    def _make_all(self, requests: list[SampleRequest], clock: Clock) -> list[Made | None]:
+        """Make all images, in smaller batches if memory runs out; None where logits were not finite."""
+        made: dict[int, Made | None] = {}
+        while len(made) < len(requests):
+            left = [index for index in range(len(requests)) if index not in made]
+            try:
+                for indices, batch in self._make([requests[index] for index in left], clock):
+                    made.update(zip((left[i] for i in indices), batch, strict=True))
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size //= 2
+                torch.cuda.empty_cache()
+        return [made[index] for index in range(len(requests))]
+
+    def _make(
+        self, requests: list[SampleRequest], clock: Clock
+    ) -> Iterator[tuple[list[int], list[Made | None]]]:
+        batches = sample(self.model, requests, batch_size=self.batch_size)
+        while True:
+            with clock.measured("sample"):
+                item = next(batches, None)
+            if item is None:
+                return
+            indices, tokens = item
+            finite = (tokens < self.model.transformer.config.codebook_size).flatten(1).all(1).tolist()
+            codes = tokens.clamp_max(self.model.transformer.config.codebook_size - 1)
+            with clock.measured("decode"):
+                pixels = to_uint8(decode(self.model, codes, batch_size=self.batch_size)).numpy()
+            futures = [
+                self.encoders.submit(encode_image, p, self.config.image_format, self.config.image_quality)
+                for p in pixels
+            ]
+            with clock.measured("score"):
+                prompts = [requests[i].prompt for i in indices]
+                columns = {name: scorer.score(list(pixels), prompts) for name, scorer in self.scorers.items()}
+            grids = codes.cpu().numpy().astype(np.uint16)
+            yield (
+                indices,
+                [
+                    Made(tokens=grids[i], encoded=futures[i], scores={n: c[i] for n, c in columns.items()})
+                    if finite[i]
+                    else None
+                    for i in range(len(indices))
+                ],
+            )
+
+    def _table(self, rows: pa.Table, kept: list[tuple[Wanted, Made]]) -> pa.Table:
+        """The result rows, in the order of the prompts."""
+        passed_through = [column for column in rows.schema if column.name not in PROMPTS.names]
+        schema = generations_schema(
+            tokens=self.config.tokens, scores=self.scorers, passed_through=passed_through
+        )
+        suffix = SUFFIXES[self.config.image_format]
+        others = rows.take(pa.array([image.row for image, _ in kept], pa.int64()))
+        columns = []
+        for column in schema:
+            if column.name == "image":
+                values = [
+                    {"bytes": made.encoded.result(), "path": f"{image.facts['sample_id']}.{suffix}"}
+                    for image, made in kept
+                ]
+                columns.append(pa.array(values, column.type))
+            elif column.name == "tokens":
+                columns.append(token_column([made.tokens for _, made in kept]))
+            elif column.name in self.scorers:
+                columns.append(pa.array([made.scores[column.name] for _, made in kept], column.type))
+            elif column in passed_through:
+                columns.append(others[column.name].combine_chunks())
+            else:
+                columns.append(pa.array([image.facts[column.name] for image, _ in kept], column.type))
+        return pa.table(columns, schema=schema)
+
+
+class Clock:
+    """Adds up where the time goes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measured(self, name: str) -> Iterator[None]:
+        """Count the block's seconds under `name`."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+
+
+def token_column(grids: list[np.ndarray]) -> pa.Array:
+    """Token grids [h, w], of any sizes, as lists of rows."""
+    row_lengths = np.concatenate([[0], *(np.full(len(grid), grid.shape[1]) for grid in grids)]).astype(
+        np.int64
+    )
+    grid_lengths = np.array([0, *(len(grid) for grid in grids)], np.int64)
+    values = pa.array(np.concatenate([np.empty(0, np.uint16), *(grid.ravel() for grid in grids)]), TOKEN)
+    rows = pa.ListArray.from_arrays(pa.array(row_lengths.cumsum(), pa.int32()), values)
+    return pa.ListArray.from_arrays(pa.array(grid_lengths.cumsum(), pa.int32()), rows)

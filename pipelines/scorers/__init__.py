@@ -1,0 +1,1 @@
+"""Scorers: each adds one column and drops nothing. One file a scorer."""
