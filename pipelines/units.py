@@ -12,17 +12,17 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pyarrow as pa
 import ray
 import ray.data
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.attempts import Attempts
-from pipelines.budget import actor_range, cluster_nodes
+from pipelines.budget import actor_range, cluster_nodes, on_cluster
 from pipelines.commit import Commit
 from pipelines.config import Resources
 from pipelines.envelope import unwrap, wrap
@@ -94,7 +94,9 @@ def run_units(
     pending = [unit for unit in units if unit.id not in commits]
     tally = Tally(units, commits)
     if pending:
-        actors = actor_range(job.resources, cluster_nodes(), len(pending))
+        nodes = cluster_nodes()
+        job = replace(job, resources=on_cluster(job.resources, nodes))
+        actors = actor_range(job.resources, nodes, len(pending))
         attempts = _start_attempts(job.max_crashed_rows)
         with _reporting(tally, attempts, on_progress):
             for start in range(0, len(pending), wave_units):
@@ -130,7 +132,7 @@ def _run_wave(
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=job.resources.num_cpus,
-            num_gpus=job.resources.num_gpus,
+            num_gpus=float(job.resources.num_gpus),
             # Before the process starts: torch reads it once, when it is imported.
             runtime_env={} if threads is None else {"env_vars": {"OMP_NUM_THREADS": str(threads)}},
         )
@@ -145,7 +147,7 @@ def _run_wave(
         try:
             for block in blocks:
                 yield Commit.from_json(unwrap(block)[0])
-        except RayTaskError as error:
+        except RayError as error:
             raise JobFailedError(_message(error)) from error
 
 
@@ -240,8 +242,10 @@ def _check_failure_rate(job: UnitJob, ledger: Ledger, tally: Tally) -> None:
         )
 
 
-def _message(error: RayTaskError) -> str:
+def _message(error: RayError) -> str:
     """What the job's code raised, without Ray's frames; they stay in the exception's cause."""
+    if not isinstance(error, RayTaskError):
+        return f"Ray: {error}"
     cause = error.cause
     ours = isinstance(cause, WorkerError | LedgerError | StorageError)
     return str(cause) if ours else f"{type(cause).__name__}: {cause}"

@@ -1,6 +1,7 @@
 """The middle stage of a job: an actor that holds the job's worker and runs whole units through it."""
 
 import time
+import traceback
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -74,13 +75,21 @@ class WorkerStage:
     """Ray Data's callable: takes a read unit, gives its results and dead letters."""
 
     def __init__(self, worker: type[Worker], worker_args: dict[str, Any], attempts: Any, row_id: str) -> None:
-        self.worker = worker(**worker_args)
+        self.worker: Worker | None = None
+        self.fault = ""
+        try:
+            self.worker = worker(**worker_args)
+        except Exception as error:  # raised with the first unit: Ray buries what a constructor raises
+            self.fault = f"the worker cannot be built: {type(error).__name__}: {error}"
+            traceback.print_exc()
         self.attempts = attempts
         self.row_id = row_id
         self.name = ray.get_runtime_context().get_actor_id()
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Run the unit in a one-row block; the result is such a block again."""
+        if self.worker is None:
+            raise WorkerError(self.fault)
         facts, tables = unwrap(block)
         unit, rows = Unit.from_json(facts["unit"]), tables["rows"]
         attempt: Attempt = ray.get(self.attempts.begin.remote(unit.id, unit.num_rows, self.name))
@@ -94,7 +103,7 @@ class WorkerStage:
             if attempt.narrowing:
                 ray.get(self.attempts.enter.remote(unit.id, start, stop))
             began = time.monotonic()
-            results[start] = self._process(unit, rows.slice(start, stop - start))
+            results[start] = _process(self.worker, unit, rows.slice(start, stop - start))
             if attempt.narrowing:
                 ray.get(self.attempts.leave.remote(unit.id))
             own = results[start].seconds
@@ -116,17 +125,18 @@ class WorkerStage:
             },
         )
 
-    def _process(self, unit: Unit, rows: pa.Table) -> WorkerResult:
-        try:
-            result = self.worker.process(rows)
-        except Exception as error:
-            raise WorkerError(f"unit {unit.id} ({unit.path}): {type(error).__name__}: {error}") from error
-        wrong = [letter.row for letter in result.failed if not 0 <= letter.row < rows.num_rows]
-        if wrong:
-            raise WorkerError(
-                f"unit {unit.id}: dead letters for rows {wrong} of {rows.num_rows}; correct the worker"
-            )
-        return result
+
+def _process(worker: Worker, unit: Unit, rows: pa.Table) -> WorkerResult:
+    try:
+        result = worker.process(rows)
+    except Exception as error:
+        raise WorkerError(f"unit {unit.id} ({unit.path}): {type(error).__name__}: {error}") from error
+    wrong = [letter.row for letter in result.failed if not 0 <= letter.row < rows.num_rows]
+    if wrong:
+        raise WorkerError(
+            f"unit {unit.id}: dead letters for rows {wrong} of {rows.num_rows}; correct the worker"
+        )
+    return result
 
 
 def failed_table(

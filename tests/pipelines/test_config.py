@@ -19,21 +19,29 @@ from pipelines.config import (
 
 
 class Sampler(Config):
+    """How tokens are sampled."""
+
     num_steps: int = 48
     guidance_scale: float = 9.0
 
 
 class Png(Config):
+    """Lossless images."""
+
     kind: Literal["png"] = "png"
     level: int = 6
 
 
 class Jpeg(Config):
+    """Small images."""
+
     kind: Literal["jpeg"] = "jpeg"
     quality: int = 95
 
 
 class Job(Config):
+    """A job's configuration."""
+
     output: Annotated[str, Operational()]
     sampler: Sampler = Sampler()
     image: Png | Jpeg = Png()

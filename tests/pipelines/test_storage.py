@@ -104,7 +104,7 @@ def test_relative_folders_stay_where_they_were(tmp_path: Path, monkeypatch: pyte
 
 
 def test_unknown_schemes_are_refused() -> None:
-    with pytest.raises(StorageError, match="gs://bucket/x.*use a folder"):
+    with pytest.raises(StorageError, match=r"gs://bucket/x.*use a folder"):
         open_storage("gs://bucket/x")
 
 
@@ -148,5 +148,5 @@ def test_unreachable_server_is_explained(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with pytest.raises(StorageError, match="cannot talk to http://127.0.0.1:9.*check AWS_ENDPOINT_URL"):
+    with pytest.raises(StorageError, match=r"cannot talk to http://127.0.0.1:9.*check AWS_ENDPOINT_URL"):
         open_storage("s3://bucket/x").read("a")

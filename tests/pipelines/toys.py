@@ -1,5 +1,7 @@
 """Small workers and jobs for the tests of the engine; no models."""
 
+import os
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -26,9 +28,8 @@ def write_input(folder: Path, rows: int = 40, files: int = 2, negative: tuple[in
     folder.mkdir(parents=True, exist_ok=True)
     for file in range(files):
         numbers = range(file * rows // files, (file + 1) * rows // files)
-        table = pa.table(
-            {"name": [f"row-{n}" for n in numbers], "value": [-n if n in negative else n for n in numbers]}
-        )
+        values = [-n if n in negative else n for n in numbers]
+        table = pa.table({"name": [f"row-{n}" for n in numbers], "value": values})
         pq.write_table(table, folder / f"part-{file}.parquet", row_group_size=7)
     return str(folder)
 
@@ -90,3 +91,57 @@ class Square:
         ids = [f"{name}-0" for name in good["name"].to_pylist()]
         table = pa.table([good["name"], ids, pc.power(good["value"], 2)], schema=RESULT)
         return WorkerResult(table=table, failed=failed, seconds={"square": self.pause_s})
+
+
+class Expand:
+    """Gives each row three results, and tells on which GPU and with how many threads it ran."""
+
+    def process(self, rows: pa.Table) -> WorkerResult:
+        names = [name for name in rows["name"].to_pylist() for _ in range(3)]
+        columns = {"name": names, "sample_id": [f"{name}-{n % 3}" for n, name in enumerate(names)]}
+        columns["gpu"] = [os.environ["CUDA_VISIBLE_DEVICES"]] * len(names)
+        columns["threads"] = [os.environ["OMP_NUM_THREADS"]] * len(names)
+        columns["rows"] = [str(rows.num_rows)] * len(names)
+        time.sleep(0.2)  # so that one worker cannot take all units before the other has started
+        return WorkerResult(table=pa.table(columns))
+
+
+class Deadly(Square):
+    """Squares, but some values kill the process, as a segmentation fault would."""
+
+    def __init__(self, deadly: list[int], once: str | None = None) -> None:
+        super().__init__()
+        self.deadly, self.once = set(deadly), once
+
+    def process(self, rows: pa.Table) -> WorkerResult:
+        died = self.once is not None and Path(self.once).exists()
+        if self.deadly.intersection(rows["value"].to_pylist()) and not died:
+            if self.once is not None:
+                Path(self.once).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().process(rows)
+
+
+class Faulty:
+    """A worker with a program fault."""
+
+    def process(self, rows: pa.Table) -> WorkerResult:
+        raise KeyError("no such model")
+
+
+class Unloadable:
+    """A worker whose model cannot be loaded."""
+
+    def __init__(self) -> None:
+        raise FileNotFoundError("weights.safetensors is missing")
+
+    def process(self, rows: pa.Table) -> WorkerResult:
+        raise AssertionError("never built")
+
+
+class Forgiving(Square):
+    """Squares row-33 even though it is negative."""
+
+    def process(self, rows: pa.Table) -> WorkerResult:
+        values = [33 if value == -33 else value for value in rows["value"].to_pylist()]
+        return super().process(rows.set_column(1, "value", pa.array(values)))
