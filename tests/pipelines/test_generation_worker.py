@@ -1,0 +1,212 @@
+"""The worker of `generate`, without Ray: rows in, images and dead letters out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from meissonic import SampleRequest, decode, sample, to_uint8
+from pipelines import generation_worker
+from pipelines.config import Resources
+from pipelines.generation_config import GenerateConfig, SamplerSettings, with_model_settings
+from pipelines.generation_worker import GenerationModels, GenerationWorker, token_column
+from pipelines.images import encode_image
+from pipelines.models import folder_digest
+from pipelines.prompts import canonical
+from schemas.generations import generations_schema
+
+TINY = Path(__file__).parents[1] / "assets" / "golden" / "tiny"
+CONFIG = GenerateConfig(
+    prompts="p",
+    model=str(TINY),
+    output="o",
+    model_id="tiny",
+    batch_size=4,
+    width=64,
+    height=64,
+    sampler=SamplerSettings(num_steps=3),
+    resources=Resources(threads_per_actor=1),
+)
+
+
+@pytest.fixture(scope="module")
+def worker() -> GenerationWorker:
+    config = with_model_settings(CONFIG, TINY, "tiny")
+    return GenerationWorker(config, GenerationModels(model_digest=folder_digest(TINY), scorer_digests={}), ".")
+
+
+def rows(**columns: Any) -> pa.Table:
+    count = len(columns["prompt"])
+    columns = {"prompt_id": [f"id-{i}" for i in range(count)]} | columns
+    table = pa.table(columns)
+    known = canonical(table, "test")
+    for name in table.column_names:
+        if name not in known.column_names:
+            known = known.append_column(name, table[name])
+    return known
+
+
+def png(width: int, height: int) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return encode_image(pixels, "png", 95)
+
+
+def test_every_image_has_what_makes_it_again(worker: GenerationWorker) -> None:
+    result = worker.process(rows(prompt=["a cat", "a dog"], num_images=[2, 1], note=["x", "y"]))
+    table = result.table
+    assert result.failed == []
+    assert table.schema.equals(
+        generations_schema(tokens=True, scores=[], passed_through=[pa.field("note", pa.string())])
+    )
+    assert table["prompt_id"].to_pylist() == ["id-0", "id-0", "id-1"]
+    assert table["sample_index"].to_pylist() == [0, 1, 0]
+    assert table["note"].to_pylist() == ["x", "x", "y"]
+    assert len(set(table["sample_id"].to_pylist())) == 3
+    for row in table.to_pylist():
+        request = SampleRequest(
+            prompt=row["prompt"],
+            seed=row["seed"],
+            width=row["width"],
+            height=row["height"],
+            config=generation_worker.sampler_config(worker.config.sampler, row),
+        )
+        ((_, tokens),) = sample(worker.model, [request], batch_size=4)
+        assert tokens[0].tolist() == row["tokens"]
+        pixels = to_uint8(decode(worker.model, tokens, batch_size=4))[0].numpy()
+        assert np.array_equal(np.array(Image.open(io.BytesIO(row["image"]["bytes"]))), pixels)
+
+
+def test_rows_are_the_same_alone_and_together(worker: GenerationWorker) -> None:
+    table = rows(prompt=[f"prompt {i}" for i in range(6)], width=[64, 128, 64, 64, 128, 64])
+    together = worker.process(table).table
+    apart = pa.concat_tables(worker.process(table.slice(i, 1)).table for i in range(6))
+    assert together.equals(apart)
+
+
+def test_settings_of_a_row_win_over_the_jobs(worker: GenerationWorker) -> None:
+    table = worker.process(
+        rows(
+            prompt=["a", "b"],
+            seed=[5, None],
+            width=[128, None],
+            num_steps=[2, None],
+            guidance_scale=[1.0, None],
+            temperature=[0.5, None],
+            negative_prompt=["blurry", None],
+        )
+    ).table
+    first, second = table.to_pylist()
+    given = ("seed", "width", "height", "num_steps", "guidance_scale", "temperature", "negative_prompt")
+    assert [first[n] for n in given] == [5, 128, 64, 2, 1.0, 0.5, "blurry"]
+    assert [second[n] for n in given[1:]] == [64, 64, 3, 9.0, 2.0, ""]
+
+
+def test_rows_that_cannot_be_made_become_dead_letters_and_the_rest_goes_on(worker: GenerationWorker) -> None:
+    faults: list[tuple[dict[str, Any], str, str]] = [
+        ({"prompt": ""}, "prompt", "the prompt is empty"),
+        ({"prompt": "  \n"}, "prompt", "the prompt is empty"),
+        ({"prompt": None}, "prompt", "the prompt is empty"),
+        ({"num_images": 0}, "prompt", "num_images is 0"),
+        ({"num_steps": 0}, "prompt", "num_steps is 0"),
+        ({"width": 65}, "prompt", "width is 65"),
+        ({"height": -64}, "prompt", "height is -64"),
+        ({"seed": -1}, "prompt", "seed is -1"),
+        ({"guidance_scale": float("nan")}, "prompt", "guidance_scale is nan"),
+        ({"temperature": -1.0}, "prompt", "temperature is"),
+        ({"strength": 0.5}, "prompt", "without an image"),
+        ({"mask": png(64, 64)}, "prompt", "without an image"),
+        ({"image": b"garbage"}, "image", "cannot decode"),
+        ({"image": png(64, 64), "strength": 2.0}, "prompt", "strength is 2.0"),
+        ({"image": png(64, 64), "mask": b"garbage"}, "image", "cannot decode"),
+        ({"image": png(64, 64), "mask": encode_image(np.zeros((8, 8, 3), np.uint8), "png", 9)}, "prompt", "mask"),
+    ]
+    names = {name for fault, _, _ in faults for name in fault}
+    good = {"prompt": "fine", **dict.fromkeys(names - {"prompt"})}
+    table = [good] + [good | fault for fault, _, _ in faults] + [good]
+    result = worker.process(rows(**{name: [row[name] for row in table] for name in good}))
+    assert result.table["prompt_id"].to_pylist() == ["id-0", f"id-{len(faults) + 1}"]
+    assert [letter.row for letter in result.failed] == list(range(1, len(faults) + 1))
+    for letter, (_, stage, message) in zip(result.failed, faults, strict=True):
+        assert (letter.stage, message in letter.message) == (stage, True), letter
+
+
+def test_start_images_and_masks(worker: GenerationWorker) -> None:
+    half = np.zeros((64, 64, 3), np.uint8)
+    half[:, 32:] = 255
+    result = worker.process(
+        rows(
+            prompt=["a", "b", "c"],
+            image=[png(64, 64), png(32, 32), None],
+            mask=[encode_image(half, "png", 9), None, None],
+            strength=[None, 0.7, None],
+        )
+    )
+    assert result.failed == []
+    inpainted, varied, plain = result.table.to_pylist()
+    start = torch.from_numpy(np.array(Image.open(io.BytesIO(png(64, 64))))).permute(2, 0, 1) / 255
+    codes = worker.model.vq.encode(start[None])[0]
+    width = codes.shape[1] // 2
+    assert np.array_equal(np.array(inpainted["tokens"])[:, :width], codes[:, :width].numpy())
+    assert (inpainted["strength"], varied["strength"], plain["strength"]) == (None, 0.7, None)
+    assert inpainted["source_image_id"] is not None
+    assert inpainted["source_mask_id"] is not None
+    assert (varied["source_mask_id"], plain["source_image_id"]) == (None, None)
+
+
+def test_memory_that_runs_out_halves_the_batch(
+    worker: GenerationWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = rows(prompt=[f"prompt {i}" for i in range(5)])
+    expected = worker.process(table).table
+    sizes: list[int] = []
+
+    def scarce(model: Any, requests: Any, *, batch_size: int) -> Iterator[Any]:
+        sizes.append(batch_size)
+        for number, item in enumerate(sample(model, requests, batch_size=batch_size)):
+            if batch_size > 1 and number:
+                raise torch.OutOfMemoryError("no memory")
+            yield item
+
+    monkeypatch.setattr(generation_worker, "sample", scarce)
+    monkeypatch.setattr(worker, "batch_size", 4)
+    result = worker.process(table)
+    assert sizes[0] == 4
+    assert worker.batch_size == 2
+    assert result.failed == []
+    assert result.table["sample_id"].equals(expected["sample_id"])
+
+
+def test_logits_that_are_not_finite_fail_their_row_only(
+    worker: GenerationWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = worker.model.text_encoder.forward
+
+    def poisoned(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden, pooled = encode(ids)
+        bad = (ids == worker.model.tokenizer(["poison"])).all(1)
+        return hidden.masked_fill(bad[:, None, None], torch.nan), pooled
+
+    monkeypatch.setattr(worker.model.text_encoder, "forward", poisoned)
+    result = worker.process(rows(prompt=["a cat", "poison", "a dog"]))
+    assert result.table["prompt"].to_pylist() == ["a cat", "a dog"]
+    assert [(letter.row, letter.stage) for letter in result.failed] == [(1, "sample")]
+
+
+def test_no_rows_at_all_give_an_empty_table_of_the_same_schema(worker: GenerationWorker) -> None:
+    result = worker.process(rows(prompt=[""]))
+    assert result.table.num_rows == 0
+    assert result.table.schema.equals(generations_schema(tokens=True, scores=[], passed_through=[]))
+
+
+def test_token_grids_of_any_sizes_become_lists_of_rows() -> None:
+    grids = [np.arange(6, dtype=np.uint16).reshape(2, 3), np.array([[7]], np.uint16)]
+    assert token_column(grids).to_pylist() == [[[0, 1, 2], [3, 4, 5]], [[7]]]
+    assert token_column([]).to_pylist() == []

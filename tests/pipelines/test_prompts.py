@@ -1,0 +1,131 @@
+"""Prompt tables: what is accepted and coerced, what is refused with file, column and row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.plan import PlanError, plan_units
+from pipelines.prompts import PromptTableError, open_prompts
+from schemas.prompts import IMAGE, PROMPTS
+
+
+def write(path: Path, columns: dict[str, Any]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return str(path)
+
+
+def read_all(uri: str, unit_rows: int = 100) -> pa.Table:
+    table = open_prompts(uri)
+    return pa.concat_tables(table.read(unit) for unit in plan_units(table.objects, unit_rows, "digest"))
+
+
+def test_a_column_of_prompts_is_enough(tmp_path: Path) -> None:
+    rows = read_all(write(tmp_path / "p.parquet", {"prompt": ["a", "b"]}))
+    assert rows.schema.names == PROMPTS.names
+    assert rows["prompt"].to_pylist() == ["a", "b"]
+    assert len(set(rows["prompt_id"].to_pylist())) == 2
+    assert rows["seed"].to_pylist() == [None, None]
+
+
+def test_other_columns_pass_through_with_their_types(tmp_path: Path) -> None:
+    columns = {"prompt": ["a"], "tags": [["x", "y"]], "score": pa.array([0.5], pa.float32())}
+    rows = read_all(write(tmp_path / "p.parquet", columns))
+    assert rows["tags"].to_pylist() == [["x", "y"]]
+    assert rows["score"].type == pa.float32()
+
+
+def test_lossless_types_are_coerced(tmp_path: Path) -> None:
+    columns = {
+        "prompt": pa.array(["a", "b"]).dictionary_encode(),
+        "prompt_id": pa.array([7, 8], pa.int16()),
+        "seed": pa.array([3.0, None]),
+        "width": pa.array([64, 128], pa.uint64()),
+        "guidance_scale": pa.array([2, 3], pa.int32()),
+        "negative_prompt": pa.array(["x", None], pa.large_string()),
+        "image": ["a.png", None],
+    }
+    rows = read_all(write(tmp_path / "p.parquet", columns))
+    assert rows.schema == PROMPTS.remove_metadata() or rows.schema.types == PROMPTS.types
+    assert rows["prompt_id"].to_pylist() == ["7", "8"]
+    assert rows["seed"].to_pylist() == [3, None]
+    assert rows["guidance_scale"].to_pylist() == [2.0, 3.0]
+    assert rows["image"].to_pylist() == [{"bytes": None, "path": "a.png"}, None]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array([b"png", None], pa.large_binary()), [{"bytes": b"png", "path": None}, None]),
+        (pa.array([{"bytes": b"png", "path": "x"}, None], IMAGE), [{"bytes": b"png", "path": "x"}, None]),
+        (pa.array([{"path": "x"}, None]), [{"bytes": None, "path": "x"}, None]),
+        (pa.nulls(2), [None, None]),
+    ],
+)
+def test_images_come_as_bytes_paths_or_structs(tmp_path: Path, column: pa.Array, expected: list[Any]) -> None:
+    rows = read_all(write(tmp_path / "p.parquet", {"prompt": ["a", "b"], "image": column}))
+    assert rows["image"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "parts"),
+    [
+        ({"text": ["a"]}, ["no column 'prompt'", "text"]),
+        ({"prompt": [1, 2]}, ["column 'prompt'", "int64", "row 0"]),
+        ({"prompt": ["a", "b"], "seed": ["1", "2"]}, ["column 'seed'", "string", "row 0"]),
+        ({"prompt": ["a", "b"], "seed": [1.0, 2.5]}, ["column 'seed'", "row 1", "2.5"]),
+        ({"prompt": ["a", "b"], "width": [64, 2**40]}, ["column 'width'", "row 1", str(2**40)]),
+        ({"prompt": ["a", "b"], "num_images": [True, False]}, ["column 'num_images'", "bool"]),
+        ({"prompt": ["a", "b"], "image": [1, 2]}, ["column 'image'", "int64"]),
+        ({"prompt": ["a", "b"], "prompt_id": ["x", "x"]}, ["column 'prompt_id'", "row 1", "'x'", "row 0"]),
+        ({"prompt": ["a", "b"], "prompt_id": ["x", None]}, ["column 'prompt_id'", "row 1", "null"]),
+    ],
+)
+def test_tables_that_cannot_be_run_are_refused(
+    tmp_path: Path, columns: dict[str, Any], parts: list[str]
+) -> None:
+    uri = write(tmp_path / "p.parquet", columns)
+    with pytest.raises(PromptTableError) as error:
+        open_prompts(uri)
+    for part in [*parts, "p.parquet"]:
+        assert part in str(error.value)
+
+
+def test_ids_must_be_unique_across_files(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.parquet", {"prompt": ["a"], "prompt_id": ["x"]})
+    write(tmp_path / "in" / "b.parquet", {"prompt": ["b", "c"], "prompt_id": ["y", "x"]})
+    with pytest.raises(PromptTableError, match=r"b\.parquet.*row 1.*'x'.*a\.parquet, row 0"):
+        open_prompts(str(tmp_path / "in"))
+
+
+def test_files_must_have_the_same_columns(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.parquet", {"prompt": ["a"], "tag": ["x"]})
+    write(tmp_path / "in" / "b.parquet", {"prompt": ["b"], "tag": [1]})
+    with pytest.raises(PromptTableError, match=r"b\.parquet: columns differ.*tag string.*tag int64"):
+        open_prompts(str(tmp_path / "in"))
+
+
+def test_a_place_without_parquet_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="no Parquet files"):
+        open_prompts(str(tmp_path))
+
+
+def test_ids_made_from_rows_do_not_depend_on_the_order_or_the_files(tmp_path: Path) -> None:
+    one = read_all(write(tmp_path / "one.parquet", {"prompt": ["a", "b", "c"], "seed": [1, 2, 3]}))
+    write(tmp_path / "in" / "1.parquet", {"prompt": ["c"], "seed": [3]})
+    write(tmp_path / "in" / "2.parquet", {"prompt": ["b", "a"], "seed": [2, 1]})
+    two = read_all(str(tmp_path / "in"), unit_rows=1)
+    ids = [dict(zip(t["prompt"].to_pylist(), t["prompt_id"].to_pylist(), strict=True)) for t in (one, two)]
+    assert ids[0] == ids[1]
+
+
+def test_equal_rows_without_ids_get_different_ones(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "1.parquet", {"prompt": ["a", "b", "a"]})
+    write(tmp_path / "in" / "2.parquet", {"prompt": ["a"]})
+    ids = read_all(str(tmp_path / "in"), unit_rows=2)["prompt_id"].to_pylist()
+    assert len(set(ids)) == 4
