@@ -75,7 +75,7 @@ def retry_failed(
     ledger = Ledger.load(output)
     if ledger.spec.job != JOB:
         raise LedgerError(f"{output}: a run of '{ledger.spec.job}', not of '{JOB}'")
-    models = GenerationModels(**{name: ledger.spec.config[name] for name in ("digest", "scorer_digests")})
+    models = GenerationModels(**{name: ledger.spec.config[name] for name in ("model_digest", "scorer_digests")})
     request = {k: v for k, v in ledger.spec.config.items() if k not in asdict(models)}
     values = merged(request, ledger.spec.settings | {"output": output})
     config = build_config(GenerateConfig, values, overrides, f"{output}/run.json")
@@ -83,7 +83,7 @@ def retry_failed(
         raise LedgerError(
             f"{output}: a retry cannot change what determines the output:\n  " + "\n  ".join(changed)
         )
-    fetch_model(config.model, models.digest)
+    fetch_model(config.model, models.model_digest)
     prompts = open_prompts(config.prompts)
     ledger.plan_retries()
     return _run(config, models, prompts, ledger, on_progress)
@@ -94,7 +94,7 @@ def prepare(config: GenerateConfig) -> tuple[GenerateConfig, GenerationModels]:
     model = fetch_model(config.model)
     scorers = {scorer.name: fetch_model(scorer.model, names=None).digest for scorer in config.scorers}
     resolved = with_model_settings(config, model.folder, model_id(config.model))
-    return resolved, GenerationModels(digest=model.digest, scorer_digests=scorers)
+    return resolved, GenerationModels(model_digest=model.digest, scorer_digests=scorers)
 
 
 def _run(
@@ -114,7 +114,7 @@ def _run(
         failure_rate_rows=config.failure_rate_rows,
     )
     summary = run_units(job, ledger, on_progress)
-    write_card(ledger.storage, config, models.digest, summary)
+    write_card(ledger.storage, config, models.model_digest, summary)
     return summary
 
 

@@ -47,11 +47,11 @@ class GenerationModels:
     """What a worker loads: names and digests.
 
     Attributes:
-        digest: Of the model named in the config.
+        model_digest: Of the model named in the config.
         scorer_digests: Of each scorer's model, by the score's name.
     """
 
-    digest: str
+    model_digest: str
     scorer_digests: dict[str, str]
 
 
@@ -88,8 +88,8 @@ class GenerationWorker:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if config.resources.threads_per_actor is not None:
             torch.set_num_threads(config.resources.threads_per_actor)
-        self.config, self.digest, self.prompts_uri = config, models.digest, prompts_uri
-        folder = fetch_model(config.model, models.digest).folder
+        self.config, self.digest, self.prompts_uri = config, models.model_digest, prompts_uri
+        folder = fetch_model(config.model, models.model_digest).folder
         self.model = Meissonic.from_pretrained(folder, getattr(torch, config.dtype), device)
         self.batch_size = config.batch_size
         self.scorers = {

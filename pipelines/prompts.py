@@ -138,7 +138,7 @@ def _cast(column: pa.ChunkedArray, name: str, where: str, first_row: int) -> pa.
     target = PROMPTS.field(name).type
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if not _castable(column.type, target):
+    if not _castable(column.type, name):
         raise PromptTableError(
             f"{where}: column '{name}' is of type {column.type}, first value {_first(column)!r} at row "
             f"{first_row}; it must be {'bytes, a path or a struct of both' if target == IMAGE else target}"
@@ -158,9 +158,9 @@ def _cast(column: pa.ChunkedArray, name: str, where: str, first_row: int) -> pa.
         raise
 
 
-def _castable(source: pa.DataType, target: pa.DataType) -> bool:
-    """Whether values of `source` may be values of `target`, looked at one by one."""
-    types = pa.types
+def _castable(source: pa.DataType, name: str) -> bool:
+    """Whether values of `source` may be values of the column, looked at one by one."""
+    types, target = pa.types, PROMPTS.field(name).type
     text = types.is_string(source) or types.is_large_string(source) or types.is_string_view(source)
     data = types.is_binary(source) or types.is_large_binary(source)
     number = types.is_integer(source) or types.is_floating(source)
@@ -169,8 +169,8 @@ def _castable(source: pa.DataType, target: pa.DataType) -> bool:
     if target == IMAGE:
         names = {source.field(i).name for i in range(source.num_fields)} if types.is_struct(source) else set()
         return text or data or (bool(names) and names <= {"bytes", "path"})
-    if target == PROMPTS.field("prompt_id").type:
-        return text or types.is_integer(source)
+    if types.is_string(target):
+        return text or name == "prompt_id" and types.is_integer(source)
     return number
 
 

@@ -1,0 +1,39 @@
+# Everything here makes its own environment in .venv the first time, and uses it again later.
+VENV ?= .venv
+PYTHON ?= python3
+RUN = $(VENV)/bin/python
+export RAY_USAGE_STATS_ENABLED = 0
+
+.PHONY: demo test slow check lint format clean
+
+demo: $(VENV)/ready
+	$(RUN) -m examples.shapes.demo
+
+test: $(VENV)/ready
+	$(RUN) -m pytest
+
+slow: $(VENV)/ready
+	$(RUN) -m pytest -m slow
+
+check: lint test
+
+lint: $(VENV)/ready
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/ready
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:
+	rm -rf out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/ready: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else \
+	  "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
+	@echo "Installing the pinned packages into $(VENV): some minutes, once"
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --requirement constraints.txt
+	@touch $@
