@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 MAX_PLAIN_DEATHS = 2
 MAX_BLIND_DEATHS = 4
+MAX_BUILDS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,18 @@ class Attempts:
     def __init__(self, max_crashed_rows: int) -> None:
         self._max_crashed_rows = max_crashed_rows
         self._units: dict[str, _History] = {}
+        self._builds: dict[str, int] = {}
+
+    def build(self, worker: str) -> str:
+        """A worker is about to be built in this actor: why it must not be, or ""."""
+        self._builds[worker] = self._builds.get(worker, 0) + 1
+        if self._builds[worker] <= MAX_BUILDS:
+            return ""
+        return f"the worker's process died {MAX_BUILDS} times while it was built; it may need more memory"
+
+    def built(self, worker: str) -> None:
+        """The worker is ready."""
+        self._builds[worker] = 0
 
     def begin(self, unit: str, num_rows: int, worker: str) -> Attempt:
         """A worker has received the unit: note it, and say how to run it."""

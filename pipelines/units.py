@@ -35,7 +35,6 @@ from pipelines.worker import Worker, WorkerError, WorkerStage
 
 WAVE_UNITS = 10_000  # Ray Data keeps some memory for each block of an execution
 _TICK_S = 1.0
-_MAX_INIT_DEATHS = 3  # Ray Data's own limit is none: a node lost while it loads a model would end the job
 
 
 class JobFailedError(Exception):
@@ -142,7 +141,6 @@ def _run_wave(
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
     dataset.context.raise_original_map_exception = True
-    dataset.context.max_consecutive_actor_init_deaths = _MAX_INIT_DEATHS
     batches = dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
     blocks = cast(Generator[pa.Table], iter(batches))
     with closing(blocks):  # an abandoned generator would leave Ray Data running

@@ -75,16 +75,21 @@ class WorkerStage:
     """Ray Data's callable: takes a read unit, gives its results and dead letters."""
 
     def __init__(self, worker: type[Worker], worker_args: dict[str, Any], attempts: Any, row_id: str) -> None:
+        self.attempts = attempts
+        self.row_id = row_id
+        self.name = ray.get_runtime_context().get_actor_id()
         self.worker: Worker | None = None
-        self.fault = ""
+        self.fault: str = ray.get(attempts.build.remote(self.name))
+        if not self.fault:
+            self._build(worker, worker_args)
+            ray.get(attempts.built.remote(self.name))
+
+    def _build(self, worker: type[Worker], worker_args: dict[str, Any]) -> None:
         try:
             self.worker = worker(**worker_args)
         except Exception as error:  # raised with the first unit: Ray buries what a constructor raises
             self.fault = f"the worker cannot be built: {type(error).__name__}: {error}"
             traceback.print_exc()
-        self.attempts = attempts
-        self.row_id = row_id
-        self.name = ray.get_runtime_context().get_actor_id()
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Run the unit in a one-row block; the result is such a block again."""

@@ -77,3 +77,11 @@ def test_a_worker_that_dies_between_rows_is_hopeless() -> None:
         if "outside any row" in attempts.begin("unit", 64, "worker").hopeless:
             return
     raise AssertionError("never given up")
+
+
+def test_a_worker_that_dies_while_it_is_built_is_not_built_for_ever() -> None:
+    attempts = Attempts(3)
+    assert [bool(attempts.build("a")) for _ in range(5)] == [False] * 4 + [True]
+    for _ in range(9):
+        assert not attempts.build("b")
+        attempts.built("b")

@@ -16,8 +16,10 @@ from pipelines.manifest import read_entries
 from pipelines.tally import Progress
 from pipelines.units import FailureRateError, JobFailedError, run_units
 from pipelines.verify import verify
+from pipelines.worker import Worker
 from tests.pipelines.toys import (
     Deadly,
+    DeadlyToBuild,
     Expand,
     Faulty,
     Forgiving,
@@ -131,10 +133,19 @@ def test_a_program_fault_stops_the_job_with_the_original_error(source: str, tmp_
     assert run_units(square_job(source, Square), ledger).rows_done == 40
 
 
-def test_a_worker_that_cannot_be_built_stops_the_job(source: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("worker", "message"),
+    [
+        (Unloadable, r"cannot be built: FileNotFoundError: weights\.safetensors is missing"),
+        (DeadlyToBuild, "process died 4 times while it was built; it may need more memory"),
+    ],
+)
+def test_a_worker_that_cannot_be_built_stops_the_job(
+    source: str, tmp_path: Path, worker: type[Worker], message: str
+) -> None:
     ledger = square_ledger(str(tmp_path / "out"), source)
-    with pytest.raises(JobFailedError, match=r"weights\.safetensors is missing"):
-        run_units(square_job(source, Unloadable), ledger)
+    with pytest.raises(JobFailedError, match=message):
+        run_units(square_job(source, worker), ledger)
 
 
 def test_too_many_failures_stop_the_job(tmp_path: Path) -> None:

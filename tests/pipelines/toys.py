@@ -129,6 +129,13 @@ class Faulty:
         raise KeyError("no such model")
 
 
+class DeadlyToBuild(Square):
+    """A worker whose process dies while it loads its model, as for want of memory."""
+
+    def __init__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Unloadable:
     """A worker whose model cannot be loaded."""
 
