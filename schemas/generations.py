@@ -30,7 +30,7 @@ GENERATIONS = pa.schema(
         pa.field("source_mask_id", pa.string()),
         pa.field("model_id", pa.string(), nullable=False),
         pa.field("model_digest", pa.string(), nullable=False),
-        pa.field("image", IMAGE, nullable=False),
+        pa.field("image", IMAGE),  # nullable, as the Image feature of Hugging Face datasets is
     ]
 )
 TOKENS = pa.field("tokens", pa.list_(pa.list_(TOKEN)), nullable=False)
