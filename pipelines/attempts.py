@@ -84,15 +84,19 @@ class Attempts:
 
     def enter(self, unit: str, start: int, stop: int) -> None:
         """The worker is about to run this group of the unit's rows."""
-        self._units[unit].current = (start, stop)
+        if (
+            unit in self._units
+        ):  # not when another worker finished it, which Ray believed the first to be dead
+            self._units[unit].current = (start, stop)
 
     def leave(self, unit: str) -> None:
         """The group that was entered is through."""
-        self._units[unit].current = None
+        if unit in self._units:
+            self._units[unit].current = None
 
     def finish(self, unit: str) -> None:
         """The unit is through."""
-        del self._units[unit]
+        self._units.pop(unit, None)
 
     def busy_workers(self) -> int:
         """Workers that hold a unit now."""

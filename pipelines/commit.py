@@ -1,5 +1,7 @@
 """A unit's commit record: the proof that the unit is done, and the names of all that it made."""
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,6 +67,11 @@ class Commit:
         fields["outputs"] = tuple(ObjectEntry(**entry) for entry in value["outputs"])
         fields["failed"] = None if value["failed"] is None else ObjectEntry(**value["failed"])
         return cls(**fields)
+
+
+def row_ids_digest(ids: Iterable[str]) -> str:
+    """SHA-256 over the distinct ids in order, in hexadecimal: equal for equal sets."""
+    return hashlib.sha256("\n".join(sorted(set(ids))).encode()).hexdigest()
 
 
 _RESULT = ("unit", "rows_in", "rows_done", "rows_failed", "rows_out", "row_ids_sha256", "outputs", "failed")

@@ -44,4 +44,5 @@ def _manifest_parts(storage: Storage) -> set[str]:
     if not storage.exists(MANIFEST_PATH):
         return set()
     manifest = read_manifest(storage)
-    return {part["path"] for name in ("data", "failed") for part in manifest[name].get("parts", [])}
+    sections = (manifest, manifest["failed"])
+    return {part["path"] for section in sections for part in section.get("parts", [])}

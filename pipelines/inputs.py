@@ -44,7 +44,7 @@ def find_parquet(uri: str) -> ParquetInput:
         return ParquetInput(storage=storage, objects=_described(storage, [name]))
     storage = open_storage(uri)
     if storage.exists(MANIFEST_PATH):
-        entries = [entry for entry in read_entries(storage, "data") if entry.path.endswith(".parquet")]
+        entries = [entry for entry in read_entries(storage) if entry.path.endswith(".parquet")]
         objects = [InputObject(path=e.path, fingerprint=f"sha256:{e.sha256}", rows=e.rows) for e in entries]
         return ParquetInput(storage=storage, objects=objects)
     if storage.exists("run.json"):

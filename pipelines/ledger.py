@@ -1,15 +1,14 @@
 """The folder of a run: which units there are, which are done, and what they made.
 
-run.json           what was asked for (first writer wins; another request is refused)
-plan.parquet       the units; retries/ROUND.parquet the units of each retry round
-data/, failed/     results and dead letters, named for their unit
-commits/UNIT.json  a unit is done if and only if this exists
-manifest.json      all data objects, once every unit is done
+    run.json           what was asked for (first writer wins; another request is refused)
+    plan.parquet       the units; retries/ROUND.parquet the units of each retry round
+    data/, failed/     results and dead letters, named for their unit
+    commits/UNIT.json  a unit is done if and only if this exists
+    manifest.json      all data objects, once every unit is done
+
+Units are committed by `pipelines.unit_result`.
 """
 
-import hashlib
-import socket
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,9 +21,9 @@ from pipelines.commit import Commit
 from pipelines.config import differences
 from pipelines.manifest import manifest_files, parse_json
 from pipelines.plan import Unit, plan_digest, plan_table, read_plan, retry_unit
-from pipelines.shards import Shard, parquet_bytes
+from pipelines.shards import parquet_bytes
 from pipelines.storage import ObjectMissingError, Storage, open_storage
-from schemas.manifest import ObjectEntry, json_bytes
+from schemas.manifest import json_bytes
 
 FORMAT = "meissonic-run-1"
 RUN_PATH, PLAN_PATH, RETRIES, COMMITS = "run.json", "plan.parquet", "retries/", "commits/"
@@ -54,29 +53,6 @@ class RunSpec:
     unique_id: str
     settings: dict[str, Any] = field(default_factory=dict)
     code_version: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnitResult:
-    """What is known of a unit when its rows are through.
-
-    Attributes:
-        unit: The unit.
-        row_ids: The ids of its input rows.
-        table: The results.
-        failed: The dead letters, of schema FAILED.
-        attempts: Times that a worker began the unit.
-        started_at: Unix time when it was read, in seconds.
-        seconds: Where the time went, by stage.
-    """
-
-    unit: Unit
-    row_ids: pa.Array
-    table: pa.Table
-    failed: pa.Table
-    attempts: int
-    started_at: float
-    seconds: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,56 +123,6 @@ class Ledger:
                 f"{uri}: not a commit record ({error}); delete it to have the unit computed again"
             ) from error
 
-    def commit(self, result: UnitResult, shards: Sequence[Shard]) -> Commit:
-        """Write the unit's objects, then the record that makes them count.
-
-        Returns:
-            The record that counts: another's, where another driver was first with the same result.
-
-        Raises:
-            LedgerError: A row is neither a result nor a dead letter, or is both; or the unit was committed
-                with other bytes.
-        """
-        unit = result.unit
-        rows_done = self._check_rows(result)
-        _check_paths(unit, shards)
-        started = time.monotonic()
-        failed = None
-        if result.failed.num_rows:
-            path = f"failed/{unit.id}.parquet"
-            failed = Shard(path=path, data=parquet_bytes(result.failed), rows=result.failed.num_rows)
-        written = [*shards, failed] if failed else list(shards)
-        if not all([self._write_output(unit, shard) for shard in written]):
-            return self.read_commit(unit.id)
-        kinds = [f"{stage}: {kind}" for stage, kind in _columns(result.failed, "stage", "error_type")]
-        record = Commit(
-            unit=unit.id,
-            rows_in=unit.num_rows,
-            rows_done=rows_done,
-            rows_failed=result.failed.num_rows,
-            rows_out=result.table.num_rows,
-            row_ids_sha256=row_ids_digest(result.row_ids),
-            outputs=tuple(ObjectEntry.of(s.path, s.data, s.rows) for s in shards),
-            failed=ObjectEntry.of(failed.path, failed.data, failed.rows) if failed else None,
-            failures={kind: kinds.count(kind) for kind in sorted(set(kinds))},
-            seconds=result.seconds | {"write": time.monotonic() - started},
-            attempts=result.attempts,
-            host=socket.gethostname(),
-            started_at=result.started_at,
-            committed_at=time.time(),
-            code_version=self.spec.code_version,
-        )
-        if self.storage.create(commit_path(unit.id), record.to_bytes()):
-            return record
-        other = self.read_commit(unit.id)
-        if not record.same_result(other):
-            raise LedgerError(
-                f"{self.storage.uri_of(commit_path(unit.id))}: a worker on {other.host} committed other "
-                "bytes for this unit: results vary between runs. Stop all but one driver, run verify, "
-                "delete the commit records it names and start again"
-            )
-        return other
-
     def plan_retries(self) -> list[Unit]:
         """Plan a round that runs all dead letters again; goes on with the last round while it is not done.
 
@@ -235,6 +161,8 @@ class Ledger:
             "units": len(newest),
             "rows_in": sum(unit.row_stop - unit.row_start for unit in newest),
             "rows_done": sum(commits[unit.id].rows_done for unit in ordered),
+            "rows_failed": sum(commits[unit.id].rows_failed for unit in newest),
+            "rows_out": sum(commits[unit.id].rows_out for unit in ordered),
             "unique_id": self.spec.unique_id,
         }
         data = [entry for unit in ordered for entry in commits[unit.id].outputs]
@@ -279,33 +207,6 @@ class Ledger:
             number += 1
         return number
 
-    def _check_rows(self, result: UnitResult) -> int:
-        """The number of input rows with results, once every row is accounted for exactly once."""
-        ids = set(result.row_ids.to_pylist())
-        done = set(result.table[self.spec.row_id].to_pylist()) if result.table.num_rows else set()
-        failed = set(result.failed["row_id"].to_pylist())
-        for what, wrong in (
-            ("neither a result nor a dead letter", ids - done - failed),
-            ("both a result and a dead letter", done & failed),
-            ("results, but no such input row", (done | failed) - ids),
-        ):
-            if wrong:
-                raise LedgerError(
-                    f"unit {result.unit.id}: {len(wrong)} rows with {what}, such as '{min(wrong)}' in column "
-                    f"'{self.spec.row_id}'; this is a fault of the job's worker"
-                )
-        return result.unit.num_rows - result.failed.num_rows
-
-    def _write_output(self, unit: Unit, shard: Shard) -> bool:
-        """Write one object; False when the unit turns out to be committed already."""
-        if self.storage.create(shard.path, shard.data) or self.storage.read(shard.path) == shard.data:
-            return True
-        # Other bytes: left by an older program that was killed here, or another driver's.
-        if self.storage.exists(commit_path(unit.id)):
-            return False
-        self.storage.write(shard.path, shard.data)
-        return True
-
 
 def commit_path(unit_id: str) -> str:
     """Where a unit's commit record is."""
@@ -320,18 +221,8 @@ def newest_attempts(units: Iterable[Unit]) -> list[Unit]:
     return [newest[position] for position in sorted(newest)]
 
 
-def row_ids_digest(ids: pa.Array | Iterable[str]) -> str:
-    """SHA-256 over the distinct ids in order, in hexadecimal: equal for equal sets."""
-    values = ids.to_pylist() if isinstance(ids, pa.Array) else ids
-    return hashlib.sha256("\n".join(sorted(set(values))).encode()).hexdigest()
-
-
 def _retry_path(number: int) -> str:
     return f"{RETRIES}{number:04d}.parquet"
-
-
-def _columns(table: pa.Table, *names: str) -> list[tuple[Any, ...]]:
-    return list(zip(*(table[name].to_pylist() for name in names), strict=True))
 
 
 def _object_rows(units: Iterable[Unit]) -> dict[str, str]:
@@ -350,12 +241,4 @@ def _refuse_foreign_files(storage: Storage) -> None:
             raise LedgerError(
                 f"{storage.uri}: holds files that are not a run's, such as '{entry.path}'; "
                 "choose an empty folder"
-            )
-
-
-def _check_paths(unit: Unit, shards: Sequence[Shard]) -> None:
-    for shard in shards:
-        if not shard.path.startswith("data/") or unit.id not in shard.path:
-            raise LedgerError(
-                f"unit {unit.id}: shard '{shard.path}' must be named data/UNIT.suffix; correct the job's pack"
             )

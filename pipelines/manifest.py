@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.storage import Storage, StorageError
 from schemas.manifest import FORMAT, PART_OBJECTS, ObjectEntry, json_bytes, section
@@ -22,11 +22,11 @@ def manifest_files(
         totals: Values for the manifest's own keys, such as the job's name.
         data: The data objects, in the order that readers shall use.
         failed: The objects of dead letters.
-        part_objects: Objects a section may name before it is split into parts.
+        part_objects: Objects to name before they are split into parts.
     """
-    data_section, data_parts = section("data", data, part_objects)
+    data_section, data_parts = section("objects", data, part_objects)
     failed_section, failed_parts = section("failed", failed, part_objects)
-    manifest = {"format": FORMAT, "data": data_section, "failed": failed_section} | totals
+    manifest = {"format": FORMAT, "failed": failed_section} | data_section | totals
     return data_parts | failed_parts | {MANIFEST_PATH: json_bytes(manifest)}
 
 
@@ -45,9 +45,10 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
     return value
 
 
-def read_entries(storage: Storage, name: str) -> list[ObjectEntry]:
-    """All objects of a section ("data" or "failed"), through its parts where it has some."""
-    part = read_manifest(storage)[name]
+def read_entries(storage: Storage, name: Literal["data", "failed"] = "data") -> list[ObjectEntry]:
+    """All data objects, or those of dead letters; through the parts where there are some."""
+    manifest = read_manifest(storage)
+    part = manifest["failed"] if name == "failed" else manifest
     objects = part.get("objects")
     if objects is None:
         uris = [storage.uri_of(p["path"]) for p in part["parts"]]

@@ -7,6 +7,7 @@ Reading tasks, workers that hold a model, and writing tasks run at once; the dri
 unit. It may be killed at any instant and started again, on a cluster of any size.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -26,11 +27,12 @@ from pipelines.budget import actor_range, cluster_nodes, on_cluster
 from pipelines.commit import Commit
 from pipelines.config import Resources
 from pipelines.envelope import unwrap, wrap
-from pipelines.ledger import Ledger, LedgerError, UnitResult
+from pipelines.ledger import Ledger, LedgerError
 from pipelines.plan import Unit
 from pipelines.shards import Shard, parquet_shard
 from pipelines.storage import StorageError
 from pipelines.tally import Progress, RunSummary, Tally
+from pipelines.unit_result import UnitResult, commit_unit
 from pipelines.worker import Worker, WorkerError, WorkerStage
 
 WAVE_UNITS = 10_000  # Ray Data keeps some memory for each block of an execution
@@ -94,6 +96,7 @@ def run_units(
     pending = [unit for unit in units if unit.id not in commits]
     tally = Tally(units, commits)
     if pending:
+        _quiet_ray_data()
         nodes = cluster_nodes()
         job = replace(job, resources=on_cluster(job.resources, nodes))
         actors = actor_range(job.resources, nodes, len(pending))
@@ -197,7 +200,7 @@ class _CommitStage:
             started_at=facts["started_at"],
             seconds=facts["seconds"] | {"pack": time.monotonic() - began},
         )
-        return wrap(self.ledger.commit(result, shards).to_json(), {})
+        return wrap(commit_unit(self.ledger, result, shards).to_json(), {})
 
 
 @contextmanager
@@ -220,6 +223,13 @@ def _reporting(tally: Tally, attempts: Any, on_progress: Callable[[Progress], No
             ended.set()
         reports.result()  # an error of the callback is the caller's
     on_progress(tally.progress(0))
+
+
+def _quiet_ray_data() -> None:
+    """Keep Ray Data's own lines out of the progress; all of them stay in its log file."""
+    for handler in logging.getLogger("ray.data").handlers:
+        if handler.name == "console":
+            handler.setLevel(logging.CRITICAL)
 
 
 def _start_attempts(max_crashed_rows: int) -> Any:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.commit import Commit
+from pipelines.commit import Commit, row_ids_digest
 from pipelines.ledger import (
     COMMITS,
     PLAN_PATH,
@@ -18,7 +18,6 @@ from pipelines.ledger import (
     LedgerError,
     commit_path,
     newest_attempts,
-    row_ids_digest,
 )
 from pipelines.manifest import parse_json
 from pipelines.plan import Unit, plan_digest

@@ -1,11 +1,12 @@
 """A dataset's manifest: what every reader of shards starts from.
 
-    {"format": "meissonic-manifest-1", "job": "generate", "units": 3, "rows_in": 300, "rows_done": 298,
-     "data": {"rows": 298, "size": 9000, "objects": [{"path", "rows", "sha256", "size"}, ...]},
-     "failed": {"rows": 2, "size": 900, "objects": [...]}}
+    {"format": "meissonic-manifest-1", "job": "generate", "units": 3,
+     "rows_in": 300, "rows_done": 298, "rows_failed": 2, "rows_out": 298,
+     "objects": [{"path", "rows", "sha256", "size"}, ...],
+     "failed": {"objects": [...]}}
 
-Paths are relative to the manifest's folder. A section of more than 10 000 objects names `parts` instead of
-`objects`: each part is a JSON file `{"objects": [...]}` of its own.
+`objects` are the data, `failed` the dead letters. Paths are relative to the manifest's folder. Where there are
+more than 10 000 objects, `parts` stands for `objects`: each is a JSON file `{"objects": [...]}` of its own.
 """
 
 import hashlib
@@ -47,20 +48,19 @@ def json_bytes(value: Any) -> bytes:
 
 def section(
     name: str, entries: Iterable[ObjectEntry], part_objects: int = PART_OBJECTS
-) -> tuple[Any, dict[str, bytes]]:
-    """One section of a manifest.
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The list of objects of a manifest, whole or in parts.
 
     Returns:
-        The section's JSON value, and the part files that it names (none where it fits in one).
+        `{"objects": …}` or `{"parts": …}`, and the part files that it names (none where it fits in one).
     """
     objects = [asdict(entry) for entry in entries]
-    totals = {"rows": sum(o["rows"] for o in objects), "size": sum(o["size"] for o in objects)}
     if len(objects) <= part_objects:
-        return totals | {"objects": objects}, {}
+        return {"objects": objects}, {}
     files = {}
     for number, start in enumerate(range(0, len(objects), part_objects)):
         chunk = objects[start : start + part_objects]
         files[f"manifest/{name}-{number:05d}.json"] = json_bytes({"objects": chunk})
     parts = [asdict(ObjectEntry.of(path, data, part_objects)) for path, data in files.items()]
     parts[-1]["rows"] = len(objects) - part_objects * (len(parts) - 1)
-    return totals | {"parts": parts}, files
+    return {"parts": parts}, files

@@ -40,7 +40,9 @@ CONFIG = GenerateConfig(
 @pytest.fixture(scope="module")
 def worker() -> GenerationWorker:
     config = with_model_settings(CONFIG, TINY, "tiny")
-    return GenerationWorker(config, GenerationModels(model_digest=folder_digest(TINY), scorer_digests={}), ".")
+    return GenerationWorker(
+        config, GenerationModels(model_digest=folder_digest(TINY), scorer_digests={}), "."
+    )
 
 
 def rows(**columns: Any) -> pa.Table:
@@ -126,7 +128,11 @@ def test_rows_that_cannot_be_made_become_dead_letters_and_the_rest_goes_on(worke
         ({"image": b"garbage"}, "image", "cannot decode"),
         ({"image": png(64, 64), "strength": 2.0}, "prompt", "strength is 2.0"),
         ({"image": png(64, 64), "mask": b"garbage"}, "image", "cannot decode"),
-        ({"image": png(64, 64), "mask": encode_image(np.zeros((8, 8, 3), np.uint8), "png", 9)}, "prompt", "mask"),
+        (
+            {"image": png(64, 64), "mask": encode_image(np.zeros((8, 8, 3), np.uint8), "png", 9)},
+            "prompt",
+            "mask",
+        ),
     ]
     names = {name for fault, _, _ in faults for name in fault}
     good = {"prompt": "fine", **dict.fromkeys(names - {"prompt"})}

@@ -2,39 +2,19 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
-from pipelines.ledger import Ledger, LedgerError, UnitResult
+from pipelines.ledger import Ledger, LedgerError
 from pipelines.manifest import read_entries, read_manifest
-from pipelines.shards import Shard, parquet_shard
 from pipelines.storage import open_storage
-from schemas.failed import FAILED
-from tests.pipelines.toys import RESULT, commit_inline, finish_inline, square_ledger, write_input
+from tests.pipelines.toys import commit_inline, finish_inline, square_ledger, write_input
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> str:
     return write_input(tmp_path / "in", negative=(3, 33))
-
-
-def _result(ledger: Ledger, **changes: object) -> UnitResult:
-    unit = ledger.planned()[0]
-    names = [f"row-{n}" for n in range(5)]
-    table = pa.table([names, [f"{name}-0" for name in names], [1] * 5], schema=RESULT)
-    result = UnitResult(
-        unit=unit,
-        row_ids=pa.array(names),
-        table=table,
-        failed=FAILED.empty_table(),
-        attempts=1,
-        started_at=0.0,
-        seconds={},
-    )
-    return replace(result, **changes)
 
 
 def test_the_same_run_goes_on(root_uri: str, source: str) -> None:
@@ -104,45 +84,6 @@ def test_committed_units_are_done_and_named(root_uri: str, source: str) -> None:
         assert ledger.storage.sha256(entry.path) == entry.sha256
 
 
-def test_a_second_equal_commit_changes_nothing(root_uri: str, source: str) -> None:
-    ledger = square_ledger(root_uri, source)
-    first = commit_inline(ledger, ledger.planned(), source)
-    assert commit_inline(ledger, ledger.planned(), source) == first
-
-
-def test_a_commit_of_other_bytes_is_refused_or_yields(root_uri: str, source: str) -> None:
-    ledger = square_ledger(root_uri, source)
-    unit = ledger.planned()[0]
-    first = ledger.commit(result := _result(ledger), parquet_shard(unit, result.table))
-    other = [Shard(path=f"data/{unit.id}.parquet", data=b"other", rows=5)]
-    assert ledger.commit(result, other) == first
-    assert ledger.storage.sha256(first.outputs[0].path) == first.outputs[0].sha256
-    with pytest.raises(LedgerError, match="results vary between runs"):
-        ledger.commit(result, [Shard(path=f"data/{unit.id}.tar", data=b"new", rows=5)])
-
-
-def test_leftovers_of_a_killed_attempt_are_replaced(root_uri: str, source: str) -> None:
-    ledger = square_ledger(root_uri, source)
-    unit = ledger.planned()[0]
-    ledger.storage.write(f"data/{unit.id}.parquet", b"half of an older program's output")
-    record = ledger.commit(result := _result(ledger), parquet_shard(unit, result.table))
-    assert ledger.storage.sha256(record.outputs[0].path) == record.outputs[0].sha256
-
-
-def test_a_lost_row_is_a_fault_of_the_worker(root_uri: str, source: str) -> None:
-    ledger = square_ledger(root_uri, source)
-    with pytest.raises(LedgerError, match=r"1 rows with neither a result nor a dead letter, such as 'row-4'"):
-        ledger.commit(_result(ledger, table=_result(ledger).table.slice(0, 4)), [])
-    with pytest.raises(LedgerError, match=r"no such input row, such as 'row-4'"):
-        ledger.commit(_result(ledger, row_ids=pa.array([f"row-{n}" for n in range(4)])), [])
-
-
-def test_shards_carry_their_units_name(root_uri: str, source: str) -> None:
-    ledger = square_ledger(root_uri, source)
-    with pytest.raises(LedgerError, match="must be named data/UNIT"):
-        ledger.commit(_result(ledger), [Shard(path="data/x.parquet", data=b"", rows=5)])
-
-
 def test_the_manifest_names_all_objects_in_order(root_uri: str, source: str) -> None:
     ledger = finish_inline(root_uri, source)
     manifest = read_manifest(ledger.storage)
@@ -155,14 +96,14 @@ def test_the_manifest_names_all_objects_in_order(root_uri: str, source: str) -> 
     assert [e.path for e in read_entries(ledger.storage, "data")] == [
         f"data/{unit.id}.parquet" for unit in ledger.planned()
     ]
-    assert manifest["failed"]["rows"] == 2
+    assert manifest["rows_failed"] == 2
 
 
 def test_equal_runs_have_equal_manifests_and_shards(tmp_path: Path, source: str) -> None:
     stores = [finish_inline(str(tmp_path / name), source).storage for name in ("one", "two")]
     manifests = [storage.read("manifest.json") for storage in stores]
     assert manifests[0] == manifests[1]
-    for entry in json.loads(manifests[0])["data"]["objects"]:
+    for entry in json.loads(manifests[0])["objects"]:
         assert stores[0].read(entry["path"]) == stores[1].read(entry["path"])
 
 

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from pipelines.commit import Commit
 from pipelines.config import Resources
 from pipelines.inputs import find_parquet, read_unit
-from pipelines.ledger import Ledger, RunSpec, UnitResult
+from pipelines.ledger import Ledger, RunSpec
 from pipelines.plan import Unit, plan_units
 from pipelines.shards import parquet_shard
+from pipelines.unit_result import UnitResult, commit_unit
 from pipelines.units import UnitJob
 from pipelines.worker import DeadLetter, Worker, WorkerResult, failed_table
 
@@ -62,7 +63,7 @@ def commit_inline(ledger: Ledger, units: list[Unit], source: str) -> dict[str, C
             unit=unit, row_ids=ids, table=result.table, failed=failed, attempts=1, started_at=0.0, seconds={}
         )
         shards = parquet_shard(unit, result.table) if result.table.num_rows else []
-        commits[unit.id] = ledger.commit(outcome, shards)
+        commits[unit.id] = commit_unit(ledger, outcome, shards)
     return commits
 
 
