@@ -51,6 +51,9 @@ class TransformerTraining:
         batch_size: images a step.
         num_images: images that are drawn and tokenized beforehand.
         two_object_share: how many of them show two shapes.
+        late_from: from this step on, `late_two_object_share` holds, for newly drawn images: two shapes have
+            four possible spots and are learned early, one has ten combinations of place and size.
+        late_two_object_share: see `late_from`.
         learning_rate: at the peak.
         weight_decay: of matrices.
         label_smoothing: of the cross-entropy.
@@ -63,10 +66,12 @@ class TransformerTraining:
         seed: of images, weights and batches.
     """
 
-    num_steps: int = 8000
+    num_steps: int = 7000
     batch_size: int = 32
     num_images: int = 16_000
     two_object_share: float = 0.6
+    late_from: int = 2500
+    late_two_object_share: float = 0.3
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     label_smoothing: float = 0.03
@@ -117,11 +122,13 @@ def timesteps(rates_B: Tensor, rng: np.random.Generator) -> Tensor:
 class Batches:
     """Tokens of drawn images, and the batch of each step."""
 
-    def __init__(self, vq: VQModel, captions: CaptionEncoder, options: TransformerTraining) -> None:
+    def __init__(
+        self, vq: VQModel, captions: CaptionEncoder, options: TransformerTraining, *, late: bool
+    ) -> None:
         self.options = options
         self.captions = captions
-        rng = np.random.default_rng(options.seed)
-        share = options.two_object_share
+        rng = np.random.default_rng(options.seed + 1000 * late)
+        share = options.late_two_object_share if late else options.two_object_share
         self.scenes = sample_scenes("train", options.num_images, rng, two_object_share=share)
         chunks = []
         with torch.no_grad():
@@ -175,7 +182,6 @@ def train_transformer(
         transformer.load_state_dict(load_file(result))
         return transformer.eval().requires_grad_(False)
     log = Log(work / "log.csv", "transformer")
-    batches = Batches(vq, captions, options)
     groups = parameter_groups(transformer, options.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.99))
     average = AveragedWeights(transformer, options.ema_decay)
@@ -187,7 +193,10 @@ def train_transformer(
         first = int(saved["step"])
         average.load(saved["average"], first)
     total = 0.0
+    batches = Batches(vq, captions, options, late=first >= options.late_from)
     for step in range(first, options.num_steps):
+        if step == options.late_from and first < step:
+            batches = Batches(vq, captions, options, late=True)
         set_learning_rate(optimizer, options.learning_rate * learning_rate_factor(step, options.num_steps))
         loss = batches.loss(transformer, step)
         optimizer.zero_grad()

@@ -51,15 +51,17 @@ class AveragedWeights:
 
 
 class Log:
-    """A CSV of (stage, step, seconds, measure, value) that is appended to and printed."""
+    """A CSV of (stage, step, seconds, measure, value), also printed; a resumed stage's clock goes on."""
 
     def __init__(self, path: Path, stage: str) -> None:
         self.path = path
         self.stage = stage
-        self.started = time.perf_counter()
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.write_text("stage,step,seconds,measure,value\n")
+        with path.open(newline="") as file:
+            earlier = [float(row["seconds"]) for row in csv.DictReader(file) if row["stage"] == stage]
+        self.started = time.perf_counter() - max(earlier, default=0.0)
 
     def write(self, step: int, measures: Mapping[str, float]) -> None:
         """Append one line a measure."""
