@@ -44,7 +44,7 @@ def generate(config: GenerateConfig, on_progress: OnProgress | None = None) -> R
     config, models = prepare(config)
     prompts = open_prompts(config.prompts)
     _check_columns(config, prompts)
-    request = identity(config) | asdict(models)
+    request = identity(config) | {"models": asdict(models)}
     digest = hashlib.sha256(json_bytes(request)).hexdigest()
     spec = RunSpec(
         job=JOB,
@@ -75,8 +75,8 @@ def retry_failed(
     ledger = Ledger.load(output)
     if ledger.spec.job != JOB:
         raise LedgerError(f"{output}: a run of '{ledger.spec.job}', not of '{JOB}'")
-    models = GenerationModels(**{name: ledger.spec.config[name] for name in ("model_digest", "scorer_digests")})
-    request = {k: v for k, v in ledger.spec.config.items() if k not in asdict(models)}
+    request = dict(ledger.spec.config)
+    models = GenerationModels(**request.pop("models"))
     values = merged(request, ledger.spec.settings | {"output": output})
     config = build_config(GenerateConfig, values, overrides, f"{output}/run.json")
     if changed := differences(request, identity(config)):

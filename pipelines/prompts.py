@@ -170,7 +170,7 @@ def _castable(source: pa.DataType, name: str) -> bool:
         names = {source.field(i).name for i in range(source.num_fields)} if types.is_struct(source) else set()
         return text or data or (bool(names) and names <= {"bytes", "path"})
     if types.is_string(target):
-        return text or name == "prompt_id" and types.is_integer(source)
+        return text or (name == "prompt_id" and types.is_integer(source))
     return number
 
 

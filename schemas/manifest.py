@@ -5,8 +5,8 @@
      "objects": [{"path", "rows", "sha256", "size"}, ...],
      "failed": {"objects": [...]}}
 
-`objects` are the data, `failed` the dead letters. Paths are relative to the manifest's folder. Where there are
-more than 10 000 objects, `parts` stands for `objects`: each is a JSON file `{"objects": [...]}` of its own.
+`objects` are the data, `failed` the dead letters. Paths are relative to the manifest's folder. Where there
+are more than 10 000 objects, `parts` stands for `objects`: each part is a JSON file `{"objects": [...]}`.
 """
 
 import hashlib

@@ -108,8 +108,8 @@ def test_tokens_do_not_depend_on_units_and_the_order_of_rows(
     shuffled = tmp_path / "shuffled.parquet"
     pq.write_table(pq.read_table(prompts).take([6, 1, 4, 0, 7, 5, 2, 3]), shuffled)
     run(str(shuffled), str(tmp_path / "out"), "unit_rows=5")
-    by_id = [{row["sample_id"]: row for row in table_of(str(o)).to_pylist()} for o in (finished, tmp_path / "out")]
-    assert by_id[0] == by_id[1]
+    before, after = (table_of(str(o)).to_pylist() for o in (finished, tmp_path / "out"))
+    assert {row["sample_id"]: row for row in before} == {row["sample_id"]: row for row in after}
 
 
 def test_a_finished_job_started_again_computes_nothing(prompts: str, finished: Path) -> None:
@@ -151,7 +151,8 @@ def test_datasets_pandas_and_duckdb_read_the_shards(finished: Path) -> None:
     import pandas as pd
 
     files = sorted(str(path) for path in (finished / "data").glob("*.parquet"))
-    loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(finished / ".hf"))
+    cache = str(finished / ".hf")
+    loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=cache)
     assert isinstance(loaded.features["image"], datasets.Image)
     assert loaded[0]["image"].size == (64, 64)
     assert pd.read_parquet(finished / "data")["prompt"].nunique() == 8
@@ -169,8 +170,8 @@ def test_webdataset_reads_the_tars(prompts: str, finished: Path, tmp_path: Path)
     assert [sample["txt"] for sample in samples] == table_of(str(finished))["prompt"].to_pylist()
     assert all(sample["webp"].size == (64, 64) for sample in samples)
     assert samples[0]["json"]["width"] == 64
-    table = table_of(str(output))
-    assert table["image"][0].as_py() == {"bytes": None, "path": f"{Path(tars[0]).name}/{samples[0]['__key__']}.webp"}
+    path = f"{Path(tars[0]).name}/{samples[0]['__key__']}.webp"
+    assert table_of(str(output))["image"][0].as_py() == {"bytes": None, "path": path}
     assert verify(str(output)).problems == []
 
 

@@ -73,3 +73,20 @@ def test_a_malformed_hub_name_is_refused_without_asking() -> None:
 )
 def test_models_are_named_by_their_uri(uri: str, name: str) -> None:
     assert model_id(uri) == name
+
+
+def test_hub_models_are_pinned_by_revision_and_only_what_is_loaded_is_fetched(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def download(repository: str, *, revision: str | None, allow_patterns: list[str] | None) -> str:
+        asked.append((repository, revision))
+        assert allow_patterns is not None
+        assert "vqvae/diffusion_pytorch_model.safetensors" in allow_patterns
+        return str(copy)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert fetch_model("hf://owner/name@abc123").digest == folder_digest(TINY)
+    fetch_model("hf://owner/name")
+    assert asked == [("owner/name", "abc123"), ("owner/name", None)]
