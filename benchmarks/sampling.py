@@ -1,0 +1,335 @@
+"""How fast images are sampled on CPUs: `python -m benchmarks.sampling`.
+
+First the parts of the released configuration, one sample at 1024 px. Then a mid-size model whole, by the
+project's sampler and by the plain one of `benchmarks/plain_sampler.py`. Everything runs in one process and in
+turns with a large matrix product of the same dtype and thread count, whose rate is what the machine can do.
+Weights are random: speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import cost
+from benchmarks.matmul import SquareProduct
+from benchmarks.plain_sampler import GeneratorNoise, SharedNoise, plain_logits, plain_sample_tokens
+from benchmarks.random_models import TOKENIZER_VOCAB, random_model, random_module, random_weights
+from benchmarks.record import RESULTS, load_average, write_result
+from benchmarks.timing import interleaved, ratios, significant, spread
+from meissonic import Meissonic, SamplerConfig, SampleRequest, TextConfig, TransformerConfig, VQConfig
+from meissonic.layers import rope_table
+from meissonic.masking import masked_counts
+from meissonic.noise import PhiloxNoise
+from meissonic.sampling import Batch, batch_shape, guided_logits, prepare_batch, sample_tokens
+from meissonic.transformer import DoubleBlock, Head, SingleBlock, position_ids
+from meissonic.vq import VQModel
+
+RELEASED, RELEASED_VQ = TransformerConfig(), VQConfig()
+GRID = 64
+"""Tokens along a side of the released model's images."""
+NUM_STEPS = 48
+MASKED_FRACTION = 0.647
+"""Mean over the 48 steps of the cosine schedule."""
+GUIDANCE_SCALE = 9.0
+
+MID_SIZE = TransformerConfig(
+    num_layers=6,
+    num_single_layers=12,
+    attention_head_dim=64,
+    num_attention_heads=8,
+    joint_attention_dim=512,
+    pooled_projection_dim=512,
+    axes_dims_rope=(16, 24, 24),
+    downsample=False,
+    upsample=False,
+)
+MID_SIZE_GRID = 16
+MID_SIZE_STEPS = 12
+MID_SIZE_TEXT = TextConfig(
+    vocab_size=TOKENIZER_VOCAB,
+    hidden_size=512,
+    intermediate_size=2048,
+    num_hidden_layers=2,
+    num_attention_heads=8,
+    projection_dim=512,
+)
+MID_SIZE_VQ = VQConfig(block_out_channels=(8, 8, 8, 8, 8), layers_per_block=1, norm_num_groups=4)
+"""Stands in: sampling ends at the tokens here."""
+PROMPTS = ("a lighthouse on a cliff at dusk", "two red foxes asleep in the snow")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one group of measurements runs with."""
+
+    dtype: torch.dtype
+    num_threads: int
+
+    @property
+    def dtype_name(self) -> str:
+        """As in `float32`."""
+        return str(self.dtype).removeprefix("torch.")
+
+
+def measure(
+    cell: Cell, arms: dict[str, tuple[Callable[[], object], int]], *, repetitions: int, matmul_size: int
+) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """Time arms, given with their FLOPs, in turns with a matrix product; also the seconds of every run."""
+    torch.set_num_threads(cell.num_threads)
+    product = SquareProduct(matmul_size, cell.dtype)
+    runs: dict[str, Callable[[], object]] = {"matmul": product}
+    runs |= {name: run for name, (run, _) in arms.items()}
+    load_before, wall, busy = load_average(), time.perf_counter(), time.process_time()
+    seconds = interleaved(runs, repetitions)
+    wall, busy = time.perf_counter() - wall, time.process_time() - busy
+    result: dict[str, Any] = {
+        "dtype": cell.dtype_name,
+        "num_threads": cell.num_threads,
+        "load_average": {"before": load_before, "after": load_average()},
+        # below 1 the threads waited for a CPU: other processes had it
+        "cpu_share": significant(busy / wall / cell.num_threads, 3),
+        "matmul_gflop_per_s": spread([product.flops / s / 1e9 for s in seconds["matmul"]]),
+        "arms": {},
+    }
+    for name, (_, flops) in arms.items():
+        rates = [flops / s for s in seconds[name]]
+        result["arms"][name] = {
+            "gflop": significant(flops / 1e9, 5),
+            "seconds": spread(seconds[name]),
+            "fraction_of_matmul_rate": spread(ratios(rates, [product.flops / s for s in seconds["matmul"]])),
+        }
+    return result, seconds
+
+
+@torch.inference_mode()
+def released_parts(cell: Cell, *, repetitions: int, matmul_size: int) -> dict[str, Any]:
+    """A double block, a single block and the head of the released configuration, one sample at 1024 px."""
+    width, head_dim, side = RELEASED.width, RELEASED.attention_head_dim, GRID // 2
+    num_text, num_image = cost.TEXT_LENGTH, side * side
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(cell.dtype)
+
+    double = random_weights(DoubleBlock(width, head_dim).to(cell.dtype))
+    single = random_weights(SingleBlock(width, head_dim).to(cell.dtype))
+    head = random_weights(Head(width, RELEASED.codebook_size).to(cell.dtype))
+    image, text, temb = normal(1, num_image, width), normal(1, num_text, width), normal(1, width)
+    rope = rope_table(position_ids(num_text, side, side, torch.device("cpu")), RELEASED.axes_dims_rope)
+    joined = torch.cat([text, image], dim=1)
+    hidden = normal(2, GRID * GRID, width)
+    masked = round(MASKED_FRACTION * GRID * GRID)
+    positions = torch.randperm(GRID * GRID, generator=generator)[:masked].sort().values
+
+    def head_everywhere() -> Tensor:
+        unconditional, conditional = head.logits(head.features(hidden)).float().chunk(2)
+        return unconditional + GUIDANCE_SCALE * (conditional - unconditional)
+
+    def head_masked() -> Tensor:
+        unconditional, conditional = head.features(hidden[:, positions]).float().chunk(2)
+        guided = unconditional + GUIDANCE_SCALE * (conditional - unconditional)
+        return head.logits(guided.to(cell.dtype)).float()
+
+    block = cost.block_flops(width, num_text + num_image) + cost.attention_flops(width, num_text + num_image)
+    arms: dict[str, tuple[Callable[[], object], int]] = {
+        "double_block": (lambda: double(image, text, temb, rope), block + 2 * 12 * width**2),
+        "single_block": (lambda: single(joined, temb, rope), block + 2 * 3 * width**2),
+        "head_both_halves_everywhere": (
+            head_everywhere,
+            cost.head_flops(RELEASED, 2 * GRID * GRID, 2 * GRID * GRID),
+        ),
+        "head_guided_first_at_masked": (head_masked, cost.head_flops(RELEASED, 2 * masked, masked)),
+    }
+    result, seconds = measure(cell, arms, repetitions=repetitions, matmul_size=matmul_size)
+    result["head_speedup"] = spread(
+        ratios(seconds["head_both_halves_everywhere"], seconds["head_guided_first_at_masked"])
+    )
+    return result
+
+
+@torch.inference_mode()
+def released_vq(cell: Cell, *, repetitions: int, matmul_size: int, grid: int = GRID) -> dict[str, Any]:
+    """Decoding one image by the released VQ configuration."""
+    vq = random_module(VQModel, RELEASED_VQ, cell.dtype)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(RELEASED_VQ.num_vq_embeddings, (1, grid, grid), generator=generator)
+    arms: dict[str, tuple[Callable[[], object], int]] = {
+        "vq_decode": (lambda: vq.decode(tokens), cost.vq_decode_flops(RELEASED_VQ, grid, grid))
+    }
+    return measure(cell, arms, repetitions=repetitions, matmul_size=matmul_size)[0]
+
+
+def released_image_s(parts: dict[str, Any], vq: dict[str, Any]) -> float:
+    """Seconds that a whole image of the released model would take: sums of the parts' medians, not measured.
+
+    Text encoder, embedding, projections and draws, some 2 % of the operations, are left out.
+    """
+    median = {name: arm["seconds"]["median"] for name, arm in (parts["arms"] | vq["arms"]).items()}
+    blocks = (
+        RELEASED.num_layers * median["double_block"] + RELEASED.num_single_layers * median["single_block"]
+    )
+    steps = NUM_STEPS * (2 * blocks + median["head_guided_first_at_masked"])
+    return significant(steps + median["vq_decode"])
+
+
+def mid_size_model(dtype: torch.dtype) -> Meissonic:
+    """The mid-size model with random weights."""
+    return random_model(MID_SIZE, MID_SIZE_VQ, MID_SIZE_TEXT, dtype=dtype)
+
+
+def mid_size_batch(model: Meissonic, batch_size: int) -> Batch:
+    """A guided batch of text-to-image requests."""
+    side = MID_SIZE_GRID * MID_SIZE_VQ.factor
+    config = SamplerConfig(num_steps=MID_SIZE_STEPS, guidance_scale=GUIDANCE_SCALE)
+    requests = [
+        SampleRequest(prompt=PROMPTS[i % len(PROMPTS)], seed=i, width=side, height=side, config=config)
+        for i in range(batch_size)
+    ]
+    noise = PhiloxNoise([r.seed for r in requests], "cpu")
+    return prepare_batch(model, requests, batch_shape(model, requests[0]), noise)
+
+
+@torch.inference_mode()
+def samplers(cell: Cell, *, repetitions: int, matmul_size: int, batch_size: int) -> dict[str, Any]:
+    """The mid-size model by both samplers, each with its own noise; texts are encoded beforehand."""
+    model = mid_size_model(cell.dtype)
+    batch = mid_size_batch(model, batch_size)
+    side = MID_SIZE_GRID
+    counts = masked_counts("cosine", side * side, MID_SIZE_STEPS)
+    arms: dict[str, tuple[Callable[[], object], int]] = {
+        "fast": (
+            lambda: sample_tokens(model, batch, PhiloxNoise(range(batch_size), "cpu")),
+            batch_size * cost.sampling_flops(MID_SIZE, side, side, counts),
+        ),
+        "plain": (
+            lambda: plain_sample_tokens(model, batch, GeneratorNoise(batch_size, 0)),
+            batch_size * cost.plain_sampling_flops(MID_SIZE, side, side, MID_SIZE_STEPS),
+        ),
+    }
+    result, seconds = measure(cell, arms, repetitions=repetitions, matmul_size=matmul_size)
+    for name in arms:
+        result["arms"][name]["images_per_s"] = spread([batch_size / s for s in seconds[name]])
+    result["batch_size"] = batch_size
+    result["speedup"] = spread(ratios(seconds["plain"], seconds["fast"]))
+    result["speedup_by_flops"] = significant(arms["plain"][1] / arms["fast"][1])
+    return result
+
+
+@torch.inference_mode()
+def agreement(dtype: torch.dtype, num_threads: int = 1) -> dict[str, Any]:
+    """Whether both samplers make the same tokens of the same noise, and how far their logits are apart.
+
+    Logits are compared at each step's masked positions, both samplers given the plain one's tokens.
+    """
+    torch.set_num_threads(num_threads)
+    model = mid_size_model(dtype)
+    batch = mid_size_batch(model, 1)
+    noise = SharedNoise(1, MID_SIZE_GRID**2, MID_SIZE.codebook_size, "cpu")
+    trajectory: list[Tensor] = []
+    plain = plain_sample_tokens(model, batch, noise, trajectory)
+    fast = sample_tokens(model, batch, noise)
+    difference, deviation, largest = 0.0, [], 0.0
+    for step, tokens in enumerate([batch.tokens_BHW, *trajectory[:-1]]):
+        masked = (tokens.flatten(1) == model.scheduler.mask_token_id).nonzero()[:, 1][None]
+        ours = guided_logits(model, batch, tokens, step, masked)
+        theirs = plain_logits(model, batch, tokens, step)[:, masked[0]]
+        difference = max(difference, (ours - theirs).abs().max().item())
+        deviation.append((ours - theirs).square().mean().sqrt().item() / theirs.std().item())
+        largest = max(largest, theirs.abs().max().item())
+    return {
+        "dtype": str(dtype).removeprefix("torch."),
+        "tokens_equal": torch.equal(plain, fast),
+        "share_of_tokens_equal": significant((plain == fast).float().mean().item()),
+        "largest_logit": significant(largest),
+        "largest_logit_difference": significant(difference),
+        "rms_logit_difference_by_std": significant(max(deviation)),
+    }
+
+
+def table(measures: dict[str, Any]) -> str:
+    """The medians, for people."""
+    lines = ["released configuration, one sample at 1024 px: seconds (share of the matrix product's rate)"]
+    for parts, vq in zip(measures["released_parts"], measures["released_vq"], strict=True):
+        arms = (parts["arms"] | vq["arms"]).items()
+        cells = "  ".join(
+            f"{name} {arm['seconds']['median']:.3g} ({arm['fraction_of_matmul_rate']['median']:.0%})"
+            for name, arm in arms
+        )
+        lines.append(f"  {parts['dtype']:<9} {parts['num_threads']} threads  {cells}")
+    lines.append("mid-size model, whole images: images/s (share of the matrix product's rate)")
+    for row in measures["samplers"]:
+        fast, plain = row["arms"]["fast"], row["arms"]["plain"]
+        ratio = row["speedup"]
+        cells = "  ".join(
+            f"{name} {arm['images_per_s']['median']:.3g} ({arm['fraction_of_matmul_rate']['median']:.0%})"
+            for name, arm in (("ours", fast), ("plain", plain))
+        )
+        lines.append(
+            f"  {row['dtype']:<9} {row['num_threads']} threads batch {row['batch_size']}  {cells}  "
+            f"ratio {ratio['median']:.3f} [{ratio['min']:.3f}, {ratio['max']:.3f}]"
+        )
+    for row in measures["agreement"]:
+        lines.append(
+            f"agreement in {row['dtype']}: {row['share_of_tokens_equal']:.1%} of the tokens equal, "
+            f"logits within {row['largest_logit_difference']:.2g} of up to {row['largest_logit']:.3g}"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, measure, write and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=RESULTS / "sampling.json")
+    parser.add_argument("--repetitions", type=int, default=5, help="of the parts and of the samplers")
+    parser.add_argument("--vq-repetitions", type=int, default=2, help="of VQ decoding")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--matmul-size", type=int, default=4096, help="rows of the matrices")
+    parser.add_argument("--batch-size", type=int, default=1, help="of the mid-size model")
+    options = parser.parse_args(arguments)
+
+    cells = [
+        Cell(dtype=dtype, num_threads=threads)
+        for threads in options.threads
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    measures: dict[str, Any] = {
+        name: [] for name in ("agreement", "samplers", "released_parts", "released_vq")
+    }
+    load_before = load_average()
+    for dtype in (torch.float32, torch.bfloat16):
+        measures["agreement"].append(agreement(dtype))
+    size, repetitions = options.matmul_size, options.repetitions
+    for cell in cells:
+        print(cell, load_average(), flush=True)
+        measures["samplers"].append(
+            samplers(cell, repetitions=repetitions, matmul_size=size, batch_size=options.batch_size)
+        )
+        parts = released_parts(cell, repetitions=repetitions, matmul_size=size)
+        vq = released_vq(cell, repetitions=options.vq_repetitions, matmul_size=size)
+        parts["estimated_seconds_per_released_image"] = released_image_s(parts, vq)
+        measures["released_parts"].append(parts)
+        measures["released_vq"].append(vq)
+    settings = {
+        "mid_size": MID_SIZE.to_json() | {"grid": MID_SIZE_GRID, "num_steps": MID_SIZE_STEPS},
+        "released": RELEASED.to_json() | {"grid": GRID, "masked_fraction": MASKED_FRACTION},
+        "guidance_scale": GUIDANCE_SCALE,
+        "repetitions": repetitions,
+        "vq_repetitions": options.vq_repetitions,
+        "matmul_size": size,
+        "load_average": {"before": load_before, "after": load_average()},
+    }
+    path = write_result("sampling", settings=settings, measures=measures, path=options.out)
+    print(table(measures))
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
