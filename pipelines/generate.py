@@ -12,13 +12,14 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from meissonic import CheckpointError
 from pipelines.code_version import code_version
 from pipelines.config import build_config, differences, identity, merged, settings
 from pipelines.dataset_card import write_card
 from pipelines.generation_config import GenerateConfig, with_model_settings
 from pipelines.generation_worker import GenerationModels, GenerationWorker
 from pipelines.ledger import Ledger, LedgerError, RunSpec
-from pipelines.models import fetch_model, model_id
+from pipelines.models import ModelError, fetch_model, model_id
 from pipelines.packing import PackImages
 from pipelines.plan import plan_units
 from pipelines.prompts import PromptTable, PromptTableError, open_prompts
@@ -90,10 +91,17 @@ def retry_failed(
 
 
 def prepare(config: GenerateConfig) -> tuple[GenerateConfig, GenerationModels]:
-    """Fetch the models to the driver's node, and fill the config's nulls from the model."""
+    """Fetch the models to the driver's node, and fill the config's nulls from the model.
+
+    Raises:
+        ModelError: A model cannot be fetched, or its folder is not complete.
+    """
     model = fetch_model(config.model)
     scorers = {scorer.name: fetch_model(scorer.model, names=None).digest for scorer in config.scorers}
-    resolved = with_model_settings(config, model.folder, model_id(config.model))
+    try:
+        resolved = with_model_settings(config, model.folder, model_id(config.model))
+    except CheckpointError as error:
+        raise ModelError(f"{config.model}: {error}") from error
     return resolved, GenerationModels(model_digest=model.digest, scorer_digests=scorers)
 
 

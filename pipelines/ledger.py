@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from pipelines.commit import Commit
 from pipelines.config import differences
+from pipelines.errors import RefusalError
 from pipelines.manifest import manifest_files, parse_json
 from pipelines.plan import Unit, plan_digest, plan_table, read_plan, retry_unit
 from pipelines.shards import parquet_bytes
@@ -30,7 +31,7 @@ RUN_PATH, PLAN_PATH, RETRIES, COMMITS = "run.json", "plan.parquet", "retries/", 
 _THREADS = 32
 
 
-class LedgerError(Exception):
+class LedgerError(RefusalError):
     """The output folder belongs to another run, or its records contradict each other."""
 
 

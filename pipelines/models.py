@@ -17,13 +17,14 @@ import filelock
 import huggingface_hub
 
 from meissonic.checkpoint import RELEASED_NAMES
+from pipelines.errors import RefusalError
 from pipelines.storage import StorageError, open_storage
 
 PROJECT = Path(__file__).parents[1]
 _CHUNK_BYTES = 1 << 20
 
 
-class ModelError(Exception):
+class ModelError(RefusalError):
     """A model that cannot be fetched, or is not the one expected."""
 
 

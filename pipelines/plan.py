@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.errors import RefusalError
 from schemas.units import PLAN
 
 
-class PlanError(Exception):
+class PlanError(RefusalError):
     """The input cannot be cut into units; the message says why."""
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.errors import RefusalError
 from pipelines.inputs import ParquetInput, find_parquet, read_unit
 from pipelines.plan import InputObject, Unit
 from pipelines.storage import Storage
@@ -21,7 +22,7 @@ from schemas.prompts import IMAGE, PROMPTS
 ROW_HASH_HEX = 32
 
 
-class PromptTableError(Exception):
+class PromptTableError(RefusalError):
     """A prompt table that cannot be run; the message names file, column and row."""
 
 

@@ -18,11 +18,13 @@ from urllib.parse import unquote, urlsplit
 
 from typing_extensions import override
 
+from pipelines.errors import RefusalError
+
 TEMPORARY = ".tmp/"
 _CHUNK_BYTES = 1 << 20
 
 
-class StorageError(Exception):
+class StorageError(RefusalError):
     """A storage operation failed for a reason that the message explains."""
 
 

@@ -17,7 +17,7 @@ from examples.shapes.contact_sheet import contact_sheet
 from examples.shapes.prompts import choose_scenes, prompt_table
 from examples.shapes.verify import Verdict, check
 from examples.shapes.world import Scene
-from jobs.__main__ import connect
+from jobs.ray_session import connect
 from pipelines.config import load_config
 from pipelines.generate import generate
 from pipelines.generation_config import GenerateConfig

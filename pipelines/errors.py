@@ -1,0 +1,8 @@
+"""The error that people can do something about."""
+
+
+class RefusalError(Exception):
+    """Input, configuration or cluster are not as they must be: the message says what, where and the remedy.
+
+    The command line shows the message alone; any other error is a fault of the program, with a traceback.
+    """
