@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import ray
 
 from pipelines.config import Resources
+from pipelines.errors import RefusalError
 
 IO_CPUS = 1  # reading and writing take turns on it at worst
 
 
-class ClusterTooSmallError(Exception):
+class ClusterTooSmallError(RefusalError):
     """The cluster cannot run the job as configured; the message has the numbers."""
 
 
@@ -53,6 +54,8 @@ def actor_range(resources: Resources, nodes: list[Node], num_units: int) -> tupl
         fewest, most = wanted, wanted
     else:
         fewest, most = wanted
+    if resources.num_cpus and most > fewest:
+        most = max(fewest, min(most, fits))  # more would take the last CPU from reading
     fewest, most = min(fewest, num_units), min(most, num_units)
     if fewest > fits:
         cpus, gpus = sum(n.num_cpus for n in nodes), sum(n.num_gpus for n in nodes)
@@ -63,6 +66,17 @@ def actor_range(resources: Resources, nodes: list[Node], num_units: int) -> tupl
             "lower resources.num_actors, set resources.num_cpus (0 is allowed), or add nodes"
         )
     return fewest, most
+
+
+def io_share(resources: Resources, nodes: list[Node], num_actors: int) -> tuple[float, int]:
+    """CPUs of one task that reads or writes, and how many tasks may read at once.
+
+    Readers get half of what the workers leave. Without that limit Ray Data gives a small cluster's last CPU
+    to them again and again, and nothing is committed before everything is read.
+    """
+    free = max(sum(node.num_cpus for node in nodes) - num_actors * resources.num_cpus, IO_CPUS)
+    cpus = min(1.0, free / 2)
+    return cpus, int(free / 2 // cpus)
 
 
 def _places(resources: Resources, nodes: list[Node]) -> int:

@@ -18,10 +18,11 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveInt, ValidationError, model_validator
 
+from pipelines.errors import RefusalError
 from schemas.manifest import json_bytes
 
 
-class ConfigError(Exception):
+class ConfigError(RefusalError):
     """A configuration that cannot be used; the message names path, value and remedy."""
 
 
@@ -42,7 +43,8 @@ class Resources(Config):
     """What the workers of a job may use.
 
     Attributes:
-        num_actors: Workers: "auto" for as many as the cluster holds, a number, or [fewest, most].
+        num_actors: Workers: "auto" for as many as the cluster holds, a number, or [fewest, most]. More than
+            it holds, which makes a cluster grow, are only asked for where `num_cpus` is 0.
         num_gpus: GPUs a worker; fractions share one. "auto" is 1 where the cluster has any, else 0.
         num_cpus: CPUs a worker; 0 leaves them all to reading and writing.
         threads_per_actor: Threads of a worker's CPU arithmetic, which can change its last bits; None leaves

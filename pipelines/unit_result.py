@@ -92,7 +92,8 @@ def commit_unit(ledger: Ledger, result: UnitResult, shards: Sequence[Shard]) -> 
 def _check_rows(ledger: Ledger, result: UnitResult) -> int:
     """The number of input rows with results, once every row is accounted for exactly once."""
     ids = set(result.row_ids.to_pylist())
-    done = set(result.table[ledger.spec.row_id].to_pylist()) if result.table.num_rows else set()
+    results = result.table[ledger.spec.row_id].cast(pa.string()) if result.table.num_rows else pa.array([])
+    done = set(results.to_pylist())
     failed = set(result.failed["row_id"].to_pylist())
     for what, wrong in (
         ("neither a result nor a dead letter", ids - done - failed),

@@ -23,10 +23,11 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.attempts import Attempts
-from pipelines.budget import actor_range, cluster_nodes, on_cluster
+from pipelines.budget import actor_range, cluster_nodes, io_share, on_cluster
 from pipelines.commit import Commit
 from pipelines.config import Resources
 from pipelines.envelope import unwrap, wrap
+from pipelines.errors import RefusalError
 from pipelines.ledger import Ledger, LedgerError
 from pipelines.plan import Unit
 from pipelines.shards import Shard, parquet_shard
@@ -39,7 +40,7 @@ WAVE_UNITS = 10_000  # Ray Data keeps some memory for each block of an execution
 _TICK_S = 1.0
 
 
-class JobFailedError(Exception):
+class JobFailedError(RefusalError):
     """The job stopped; what it committed stays. The message has the first error."""
 
 
@@ -118,10 +119,15 @@ def _run_wave(
 ) -> Generator[Commit]:
     """The commits of these units, as they are made; closing the generator stops Ray Data."""
     threads = job.resources.threads_per_actor
+    io_cpus, num_readers = io_share(job.resources, cluster_nodes(), actors[1])
     dataset = (
         ray.data.from_arrow([wrap({"unit": unit.to_json()}, {}) for unit in units])
         .map_batches(
-            _ReadStage(job.read, ledger.spec.row_id), batch_size=1, batch_format="pyarrow", num_cpus=1
+            _ReadStage(job.read, ledger.spec.row_id),
+            compute=ray.data.TaskPoolStrategy(size=num_readers),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=io_cpus,
         )
         .map_batches(
             WorkerStage,
@@ -139,7 +145,7 @@ def _run_wave(
             # Before the process starts: torch reads it once, when it is imported.
             runtime_env={} if threads is None else {"env_vars": {"OMP_NUM_THREADS": str(threads)}},
         )
-        .map_batches(_CommitStage(job.pack, ledger), batch_size=1, batch_format="pyarrow", num_cpus=1)
+        .map_batches(_CommitStage(job.pack, ledger), batch_size=1, batch_format="pyarrow", num_cpus=io_cpus)
     )
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False

@@ -163,7 +163,7 @@ def _check_unit(ledger: Ledger, unit: Unit, commit: Commit) -> _Found:
         found.schemas[entry.path] = table.schema
         if spec.unique_id in table.column_names:
             found.rows_out += table.num_rows
-            done.update(table[spec.row_id].to_pylist())
+            done.update(table[spec.row_id].cast(pa.string()).to_pylist())
             ids = table[spec.unique_id].cast(pa.string())
             found.unique_ids = pa.chunked_array([*found.unique_ids.chunks, *ids.chunks], pa.string())
     if commit.failed is not None:

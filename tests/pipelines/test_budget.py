@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.budget import ClusterTooSmallError, Node, actor_range
+from pipelines.budget import ClusterTooSmallError, Node, actor_range, io_share
 from pipelines.config import Resources
 
 TWO_GPU_NODES = [Node(num_cpus=4, num_gpus=2), Node(num_cpus=4, num_gpus=2)]
@@ -19,7 +19,8 @@ LAPTOP = [Node(num_cpus=2, num_gpus=0)]
         (Resources(num_gpus=1), LAPTOP, None),
         (Resources(), LAPTOP, (1, 1)),
         (Resources(num_actors=2), LAPTOP, None),
-        (Resources(num_actors=(1, 8)), LAPTOP, (1, 8)),
+        (Resources(num_actors=(1, 8)), LAPTOP, (1, 1)),
+        (Resources(num_actors=(1, 8), num_gpus=1, num_cpus=0), TWO_GPU_NODES, (1, 8)),
         (Resources(num_actors=3, num_cpus=0), [Node(num_cpus=4, num_gpus=0)], (3, 3)),
         (Resources(num_cpus=3), [Node(num_cpus=2, num_gpus=0)] * 4, None),
         (Resources(num_cpus=0, num_gpus=1), [Node(num_cpus=2, num_gpus=2)], (2, 2)),
@@ -37,3 +38,13 @@ def test_range_of_workers(resources: Resources, nodes: list[Node], expected: tup
 def test_no_more_workers_than_units() -> None:
     assert actor_range(Resources(num_gpus=1), TWO_GPU_NODES, 3) == (3, 3)
     assert actor_range(Resources(num_actors=4, num_cpus=0), LAPTOP, 1) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("num_cpus", "num_actors", "expected"),
+    [(1, 0, (0.5, 1)), (2, 1, (0.5, 1)), (4, 1, (1.0, 1)), (64, 8, (1.0, 28))],
+)
+def test_readers_never_take_all_that_the_workers_leave(
+    num_cpus: int, num_actors: int, expected: tuple[float, int]
+) -> None:
+    assert io_share(Resources(), [Node(num_cpus=num_cpus, num_gpus=0)], num_actors) == expected

@@ -1,6 +1,5 @@
 """The plan depends on the input and the config alone."""
 
-import pyarrow as pa
 import pytest
 
 from pipelines.plan import (
@@ -72,9 +71,3 @@ def test_a_retry_holds_only_its_rows_and_knows_its_origin() -> None:
     assert retry.id == f"{first.id}-r2"
     assert retry.base_id == first.id
     assert list(retry.row_numbers) == [11, 17]
-
-
-def test_equal_tables_give_equal_parquet_bytes() -> None:
-    whole = pa.table({"n": list(range(1000)), "text": [f"{n}" for n in range(1000)], "raw": [b"x"] * 1000})
-    pieces = pa.concat_tables([whole.slice(start, 7) for start in range(0, 1000, 7)])
-    assert parquet_bytes(pieces) == parquet_bytes(whole)

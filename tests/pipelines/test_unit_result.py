@@ -9,6 +9,7 @@ import pytest
 from pipelines.ledger import Ledger, LedgerError
 from pipelines.shards import Shard, parquet_shard
 from pipelines.unit_result import UnitResult, commit_unit
+from pipelines.verify import verify
 from schemas.failed import FAILED
 from tests.pipelines.toys import RESULT, commit_inline, square_ledger, write_input
 
@@ -71,3 +72,21 @@ def test_shards_carry_their_units_name(root_uri: str, source: str) -> None:
     ledger = square_ledger(root_uri, source)
     with pytest.raises(LedgerError, match="must be named data/UNIT"):
         commit_unit(ledger, _result(ledger), [Shard(path="data/x.parquet", data=b"", rows=5)])
+
+
+def test_a_unit_of_dead_letters_alone_has_no_shard(root_uri: str, tmp_path: Path) -> None:
+    source = write_input(tmp_path / "bad", negative=tuple(range(5, 10)))
+    ledger = square_ledger(root_uri, source)
+    commits = commit_inline(ledger, ledger.planned(), source)
+    record = commits[ledger.planned()[1].id]
+    assert (record.rows_done, record.rows_failed, record.outputs) == (0, 5, ())
+    ledger.write_manifest(ledger.planned(), commits)
+    assert verify(root_uri).problems == []
+
+
+def test_ids_may_be_numbers(tmp_path: Path, source: str) -> None:
+    ledger = square_ledger(str(tmp_path / "out"), source)
+    names = [str(n) for n in range(5)]
+    table = _result(ledger).table.set_column(0, "name", pa.array(range(5)))
+    result = _result(ledger, table=table, row_ids=pa.array(names))
+    assert commit_unit(ledger, result, []).rows_done == 5

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ from tests.pipelines.toys import (
     Forgiving,
     Square,
     Unloadable,
+    slowly,
     square_job,
     square_ledger,
     write_input,
@@ -155,6 +157,21 @@ def test_too_many_failures_stop_the_job(tmp_path: Path) -> None:
     with pytest.raises(FailureRateError, match=r"rows failed, more than 10.0% \(\d+ square: ValueError\)"):
         run_units(job, ledger)
     assert len(ledger.committed(ledger.planned())) < 80
+
+
+def test_results_are_committed_while_others_are_still_read(source: str, tmp_path: Path) -> None:
+    source = write_input(tmp_path / "many", rows=200)
+    ledger = square_ledger(str(tmp_path / "out"), source)
+    job = square_job(source, Square)
+    slow = replace(job, read=partial(slowly, job.read, str(tmp_path / "reads")))
+    summary = run_units(replace(slow, resources=Resources(num_actors=3)), ledger)
+    assert summary.rows_done == 200
+    units = ledger.planned()
+    reads = {
+        name: float(moment) for name, moment in map(str.split, (tmp_path / "reads").read_text().splitlines())
+    }
+    first_half = sorted(commit.committed_at for commit in ledger.committed(units).values())[: len(units) // 2]
+    assert first_half[-1] < max(reads.values())
 
 
 def test_a_job_too_big_for_the_cluster_is_refused_at_once(source: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -73,6 +74,14 @@ def finish_inline(output: str, source: str) -> Ledger:
     units = ledger.planned()
     ledger.write_manifest(units, commit_inline(ledger, units, source))
     return ledger
+
+
+def slowly(read: Callable[[Unit], pa.Table], log: str, unit: Unit) -> pa.Table:
+    """Read a unit with a pause, noting when."""
+    time.sleep(0.05)
+    with open(log, "a") as file:
+        file.write(f"{unit.id} {time.time()}\n")
+    return read(unit)
 
 
 class Square:
