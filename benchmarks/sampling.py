@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from benchmarks.matmul import SquareProduct
 from benchmarks.plain_sampler import GeneratorNoise, SharedNoise, plain_logits, plain_sample_tokens
 from benchmarks.random_models import TOKENIZER_VOCAB, random_model, random_module, random_weights
 from benchmarks.record import RESULTS, load_average, write_result
-from benchmarks.timing import interleaved, ratios, significant, spread
+from benchmarks.timing import Timings, interleaved, ratios, significant, spread
 from meissonic import Meissonic, SamplerConfig, SampleRequest, TextConfig, TransformerConfig, VQConfig
 from meissonic.layers import rope_table
 from meissonic.masking import masked_counts
@@ -81,32 +80,48 @@ class Cell:
 
 def measure(
     cell: Cell, arms: dict[str, tuple[Callable[[], object], int]], *, repetitions: int, matmul_size: int
-) -> tuple[dict[str, Any], dict[str, list[float]]]:
+) -> tuple[dict[str, Any], Timings]:
     """Time arms, given with their FLOPs, in turns with a matrix product; also the seconds of every run."""
     torch.set_num_threads(cell.num_threads)
     product = SquareProduct(matmul_size, cell.dtype)
     runs: dict[str, Callable[[], object]] = {"matmul": product}
     runs |= {name: run for name, (run, _) in arms.items()}
-    load_before, wall, busy = load_average(), time.perf_counter(), time.process_time()
-    seconds = interleaved(runs, repetitions)
-    wall, busy = time.perf_counter() - wall, time.process_time() - busy
+    load_before = load_average()
+    timings = interleaved(runs, repetitions)
+    cpu, wall = (sum(map(sum, seconds.values())) for seconds in (timings.cpu, timings.wall))
+    matmul_rates = [product.flops / s for s in timings.wall["matmul"]]
     result: dict[str, Any] = {
         "dtype": cell.dtype_name,
         "num_threads": cell.num_threads,
         "load_average": {"before": load_before, "after": load_average()},
         # below 1 the threads waited for a CPU: other processes had it
-        "cpu_share": significant(busy / wall / cell.num_threads, 3),
-        "matmul_gflop_per_s": spread([product.flops / s / 1e9 for s in seconds["matmul"]]),
+        "cpu_share": significant(cpu / wall / cell.num_threads, 3),
+        "matmul_gflop_per_s": spread([rate / 1e9 for rate in matmul_rates]),
         "arms": {},
     }
     for name, (_, flops) in arms.items():
-        rates = [flops / s for s in seconds[name]]
+        rates = [flops / s for s in timings.wall[name]]
         result["arms"][name] = {
             "gflop": significant(flops / 1e9, 5),
-            "seconds": spread(seconds[name]),
-            "fraction_of_matmul_rate": spread(ratios(rates, [product.flops / s for s in seconds["matmul"]])),
+            "seconds": spread(timings.wall[name]),
+            "cpu_seconds": spread(timings.cpu[name]),
+            "fraction_of_matmul_rate": spread(ratios(rates, matmul_rates)),
+            "fraction_of_matmul_rate_in_cpu_seconds": spread(
+                [
+                    flops * m / product.flops / s
+                    for s, m in zip(timings.cpu[name], timings.cpu["matmul"], strict=True)
+                ]
+            ),
         }
-    return result, seconds
+    return result, timings
+
+
+def speedup(timings: Timings, over: str, under: str) -> dict[str, Any]:
+    """Quotients of two arms' seconds, round by round."""
+    return {
+        "speedup": spread(ratios(timings.wall[over], timings.wall[under])),
+        "speedup_in_cpu_seconds": spread(ratios(timings.cpu[over], timings.cpu[under])),
+    }
 
 
 @torch.inference_mode()
@@ -148,10 +163,8 @@ def released_parts(cell: Cell, *, repetitions: int, matmul_size: int) -> dict[st
         ),
         "head_guided_first_at_masked": (head_masked, cost.head_flops(RELEASED, 2 * masked, masked)),
     }
-    result, seconds = measure(cell, arms, repetitions=repetitions, matmul_size=matmul_size)
-    result["head_speedup"] = spread(
-        ratios(seconds["head_both_halves_everywhere"], seconds["head_guided_first_at_masked"])
-    )
+    result, timings = measure(cell, arms, repetitions=repetitions, matmul_size=matmul_size)
+    result["head"] = speedup(timings, "head_both_halves_everywhere", "head_guided_first_at_masked")
     return result
 
 
@@ -214,13 +227,12 @@ def samplers(cell: Cell, *, repetitions: int, matmul_size: int, batch_size: int)
             batch_size * cost.plain_sampling_flops(MID_SIZE, side, side, MID_SIZE_STEPS),
         ),
     }
-    result, seconds = measure(cell, arms, repetitions=repetitions, matmul_size=matmul_size)
+    result, timings = measure(cell, arms, repetitions=repetitions, matmul_size=matmul_size)
     for name in arms:
-        result["arms"][name]["images_per_s"] = spread([batch_size / s for s in seconds[name]])
+        result["arms"][name]["images_per_s"] = spread([batch_size / s for s in timings.wall[name]])
     result["batch_size"] = batch_size
-    result["speedup"] = spread(ratios(seconds["plain"], seconds["fast"]))
     result["speedup_by_flops"] = significant(arms["plain"][1] / arms["fast"][1])
-    return result
+    return result | speedup(timings, "plain", "fast")
 
 
 @torch.inference_mode()
@@ -267,14 +279,16 @@ def table(measures: dict[str, Any]) -> str:
     lines.append("mid-size model, whole images: images/s (share of the matrix product's rate)")
     for row in measures["samplers"]:
         fast, plain = row["arms"]["fast"], row["arms"]["plain"]
-        ratio = row["speedup"]
+        ratio, cpu_ratio = row["speedup"], row["speedup_in_cpu_seconds"]
         cells = "  ".join(
             f"{name} {arm['images_per_s']['median']:.3g} ({arm['fraction_of_matmul_rate']['median']:.0%})"
             for name, arm in (("ours", fast), ("plain", plain))
         )
         lines.append(
             f"  {row['dtype']:<9} {row['num_threads']} threads batch {row['batch_size']}  {cells}  "
-            f"ratio {ratio['median']:.3f} [{ratio['min']:.3f}, {ratio['max']:.3f}]"
+            f"ratio {ratio['median']:.3f} [{ratio['min']:.3f}, {ratio['max']:.3f}], in CPU seconds "
+            f"{cpu_ratio['median']:.3f} [{cpu_ratio['min']:.3f}, {cpu_ratio['max']:.3f}], "
+            f"had {row['cpu_share']:.0%} of its CPUs"
         )
     for row in measures["agreement"]:
         lines.append(

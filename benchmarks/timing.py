@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +11,19 @@ from typing import Any
 import torch
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Seconds of each repetition, by arm."""
+
+    wall: dict[str, list[float]]
+    cpu: dict[str, list[float]]
+    """Of all threads of this process: with one thread, what it would take if it never waited for a CPU."""
+
+
 def interleaved(
     arms: Mapping[str, Callable[[], object]], repetitions: int, device: str = "cpu", warmups: int = 1
-) -> dict[str, list[float]]:
-    """Run all arms in turns, A B C A B C …, and return the seconds of each repetition by arm.
+) -> Timings:
+    """Run all arms in turns, one repetition of each a round.
 
     Args:
         arms: what to time.
@@ -21,22 +31,18 @@ def interleaved(
         device: waited for at both ends of every run.
         warmups: rounds before them that do not.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    timings = Timings(wall={name: [] for name in arms}, cpu={name: [] for name in arms})
     for repetition in range(warmups + repetitions):
         for name, run in arms.items():
-            elapsed = timed(run, device)
+            _wait(device)
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            _wait(device)
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             if repetition >= warmups:
-                seconds[name].append(elapsed)
-    return seconds
-
-
-def timed(run: Callable[[], object], device: str = "cpu") -> float:
-    """Seconds that one run takes, the device's queue emptied before and after."""
-    _wait(device)
-    began = time.perf_counter()
-    run()
-    _wait(device)
-    return time.perf_counter() - began
+                timings.wall[name].append(wall)
+                timings.cpu[name].append(cpu)
+    return timings
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

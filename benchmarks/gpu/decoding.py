@@ -39,7 +39,7 @@ def _at(model: Meissonic, scale: Scale, device: str, batch_size: int) -> dict[st
         },
         repetitions=scale.repetitions,
         device=device,
-    )
+    ).wall
     flops = batch_size * cost.vq_decode_flops(scale.vq, grid, grid)
     return memory | {
         "seconds": spread(seconds["decode"]),

@@ -17,7 +17,7 @@ def measure(scale: Scale, device: str) -> dict[str, Any]:
     for dtype in (DTYPE, torch.float32):
         for size in scale.matmul_sizes:
             product = SquareProduct(size, dtype, device, products=scale.matmul_products)
-            seconds = interleaved({"matmul": product}, repetitions=5, device=device)["matmul"]
+            seconds = interleaved({"matmul": product}, repetitions=5, device=device).wall["matmul"]
             name = f"{str(dtype).removeprefix('torch.')}_{size}"
             rates[name] = spread([product.flops / s / 1e12 for s in seconds])
     best = max(rate["median"] for name, rate in rates.items() if name.startswith("bfloat16"))

@@ -46,7 +46,7 @@ def _at(model: Meissonic, scale: Scale, device: str, batch_size: int) -> dict[st
         repetitions=scale.repetitions,
         device=device,
         warmups=0,
-    )
+    ).wall
     grid = scale.side // scale.vq.factor
     counts = masked_counts("cosine", grid * grid, scale.num_steps)
     computed = batch_size * cost.sampling_flops(scale.transformer, grid, grid, counts)
