@@ -36,9 +36,9 @@ GRID = [
         temperature=(temperature, 0.0),
         softmax_temperature=softmax_temperature,
     )
-    for guidance_scale in (1.0, 1.5, 2.5)
+    for guidance_scale in (1.0, 1.5, 2.0)
     for temperature in (0.0, 1.0)
-    for softmax_temperature in (0.4, 0.7, 1.0)
+    for softmax_temperature in (0.2, 0.4, 0.7)
 ]
 SETS = {
     "seen": ("train", 240, 240),
