@@ -79,15 +79,21 @@ class Cell:
 
 
 def measure(
-    cell: Cell, arms: dict[str, tuple[Callable[[], object], int]], *, repetitions: int, matmul_size: int
+    cell: Cell,
+    arms: dict[str, tuple[Callable[[], object], int]],
+    *,
+    repetitions: int,
+    matmul_size: int,
+    warmups: int = 1,
 ) -> tuple[dict[str, Any], Timings]:
     """Time arms, given with their FLOPs, in turns with a matrix product; also the seconds of every run."""
     torch.set_num_threads(cell.num_threads)
     product = SquareProduct(matmul_size, cell.dtype)
     runs: dict[str, Callable[[], object]] = {"matmul": product}
     runs |= {name: run for name, (run, _) in arms.items()}
+    product()
     load_before = load_average()
-    timings = interleaved(runs, repetitions)
+    timings = interleaved(runs, repetitions, warmups=warmups)
     cpu, wall = (sum(map(sum, seconds.values())) for seconds in (timings.cpu, timings.wall))
     matmul_rates = [product.flops / s for s in timings.wall["matmul"]]
     result: dict[str, Any] = {
@@ -177,7 +183,9 @@ def released_vq(cell: Cell, *, repetitions: int, matmul_size: int, grid: int = G
     arms: dict[str, tuple[Callable[[], object], int]] = {
         "vq_decode": (lambda: vq.decode(tokens), cost.vq_decode_flops(RELEASED_VQ, grid, grid))
     }
-    return measure(cell, arms, repetitions=repetitions, matmul_size=matmul_size)[0]
+    # a whole decoding is too long for a warm-up
+    vq.decode(tokens[:, :8, :8])
+    return measure(cell, arms, repetitions=repetitions, matmul_size=matmul_size, warmups=0)[0]
 
 
 def released_image_s(parts: dict[str, Any], vq: dict[str, Any]) -> float:
@@ -322,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measures["agreement"].append(agreement(dtype))
     size, repetitions = options.matmul_size, options.repetitions
     for cell in cells:
-        print(cell, load_average(), flush=True)
+        print(f"{cell.dtype_name}, {cell.num_threads} threads, load {load_average()}", flush=True)
         measures["samplers"].append(
             samplers(cell, repetitions=repetitions, matmul_size=size, batch_size=options.batch_size)
         )
