@@ -15,6 +15,7 @@ from examples.shapes.tokenizer import write_tokenizer
 from examples.shapes.train_clip import matches, neighbour, new_clip, text_config, text_tower, write_open_clip
 from examples.shapes.train_transformer import (
     CaptionEncoder,
+    Phase,
     TransformerTraining,
     masking_rates,
     timesteps,
@@ -26,7 +27,13 @@ from examples.shapes.world import Scene, Thing, forget, split_of, spoken
 from meissonic.text import TextEncoder, Tokenizer
 from meissonic.transformer import Transformer
 
-OPTIONS = TransformerTraining(num_steps=4, batch_size=2, num_images=4, evaluate_every=2)
+OPTIONS = TransformerTraining(
+    phases=(Phase(num_steps=1, two_object_share=0.0), Phase(num_steps=3, two_object_share=1.0)),
+    first_cycle_steps=3,
+    batch_size=2,
+    num_images=4,
+    evaluate_every=2,
+)
 
 
 @pytest.fixture
