@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from examples.shapes.generate import share_right, verdicts
+from examples.shapes.drawing import SIDE
+from examples.shapes.generate import SAMPLER, share_right, verdicts
 from examples.shapes.tokenizer import write_tokenizer
 from examples.shapes.train_clip import CLIPTraining, text_tower, train_clip, write_open_clip
 from examples.shapes.train_transformer import (
@@ -26,7 +27,7 @@ from examples.shapes.train_transformer import (
 from examples.shapes.train_vq import VQTraining, train_vq
 from examples.shapes.world import Scene, scenes
 from meissonic.checkpoint import Meissonic
-from meissonic.config import SchedulerConfig
+from meissonic.config import GenerationConfig, SchedulerConfig
 from meissonic.text import Tokenizer
 from meissonic.transformer import Transformer
 
@@ -67,7 +68,8 @@ def train(work: Path, model_folder: Path) -> None:
 
     captions = CaptionEncoder(text_encoder, tokenizer)
     transformer = train_transformer(work, vq, captions, transformer_options, evaluate)
-    whole(transformer).save_pretrained(model_folder, dtype=torch.float16)
+    suiting = GenerationConfig(width=SIDE, height=SIDE, sampler=SAMPLER)
+    whole(transformer).save_pretrained(model_folder, dtype=torch.float16, generation=suiting)
     write_open_clip(clip, work / "tokenizer", model_folder / "clip", vocab_size)
     shutil.copyfile(work / "log.csv", model_folder / "training_log.csv")
     settings = {

@@ -11,7 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from meissonic import CheckpointError, Meissonic, TextConfig, TransformerConfig, VQConfig
+from meissonic import CheckpointError, Meissonic, SamplerConfig, TextConfig, TransformerConfig, VQConfig
+from meissonic.checkpoint import read_generation_config
+from meissonic.config import GenerationConfig
 from meissonic.text import TextEncoder
 from meissonic.transformer import Transformer
 from meissonic.vq import VQModel
@@ -145,3 +147,27 @@ def test_a_missing_part_is_named(copy: Path, part: str) -> None:
 def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         Meissonic.from_pretrained(tmp_path / "nowhere")
+
+
+def test_settings_that_suit_a_model_travel_with_it(model: Meissonic, tmp_path: Path) -> None:
+    suiting = GenerationConfig(
+        width=96,
+        height=64,
+        sampler=SamplerConfig(num_steps=7, temperature=(0.5, 0.1), masking_schedule="linear"),
+    )
+    model.save_pretrained(tmp_path, generation=suiting)
+    assert read_generation_config(tmp_path) == suiting
+
+
+def test_without_settings_the_released_pipelines_are_used(folder: Path) -> None:
+    settings = read_generation_config(folder)
+    compressed = json.loads((folder / "transformer" / "config.json").read_text("utf-8"))["downsample"]
+    assert settings.width == settings.height == (1024 if compressed else 512)
+    assert settings.sampler == SamplerConfig(num_steps=48, guidance_scale=9.0, temperature=(2.0, 0.0))
+
+
+def test_settings_out_of_range_are_refused(model: Meissonic, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"width": 64, "height": 64, "num_steps": 0}')
+    with pytest.raises(CheckpointError, match="num_steps is 0"):
+        read_generation_config(tmp_path)
