@@ -154,8 +154,6 @@ def test_settings_that_suit_a_model_travel_with_it(model: Meissonic, tmp_path: P
         width=96,
         height=64,
         sampler=SamplerConfig(num_steps=7, temperature=(0.5, 0.1), masking_schedule="linear"),
-        height=64,
-        sampler=SamplerConfig(num_steps=7, temperature=(0.5, 0.1), masking_schedule="linear"),
     )
     model.save_pretrained(tmp_path, generation=suiting)
     assert read_generation_config(tmp_path) == suiting
