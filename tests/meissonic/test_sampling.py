@@ -74,7 +74,7 @@ def test_image_to_image_and_inpainting_do_not_depend_on_the_batch(model: Meisson
 
 
 def test_seeds_settings_and_prompts_change_the_tokens(model: Meissonic, unit: int) -> None:
-    base = requests(unit, 1)[0]
+    base = dataclasses.replace(requests(unit, 1)[0], width=8 * unit, height=8 * unit)
     variants = [
         base,
         dataclasses.replace(base, seed=base.seed + 1),
@@ -208,7 +208,7 @@ def test_the_head_at_masked_positions_gives_what_the_full_head_gives(model: Meis
 
     wanted = requests(unit, 2)
     batch = prepare_batch(model, wanted, batch_shape(model, wanted[0]), PhiloxNoise([0, 1], "cpu"))
-    positions = torch.tensor([[1, 5, 8], [0, 2, 9]])
+    positions = torch.tensor([[1, 4, 6], [0, 2, 7]])
     logits = guided_logits(model, batch, batch.tokens_BHW, 0, positions)
     timestep = torch.tensor([FAST.num_steps - 1])
     assert batch.negative_text_BLC is not None
