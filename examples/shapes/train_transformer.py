@@ -3,6 +3,7 @@
 The batch of a step is a function of the seed and the step: a run that was cut off goes on as it was.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,35 +44,45 @@ MICRO_CONDITIONS = (float(SIDE), float(SIDE), 0.0, 0.0, 6.0)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of the training with images of its own.
+
+    Attributes:
+        num_steps: its length.
+        two_object_share: how many of its images show two shapes.
+    """
+
+    num_steps: int
+    two_object_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransformerTraining:
     """How the transformer is trained.
 
     Attributes:
-        num_steps: optimizer steps.
+        phases: one after the other. Two shapes have four possible spots and are learned early, one has ten
+            combinations of place and size, hence the falling share of two.
         batch_size: images a step.
-        num_images: images that are drawn and tokenized beforehand.
-        two_object_share: how many of them show two shapes.
-        late_from: from this step on, `late_two_object_share` holds, for newly drawn images: two shapes have
-            four possible spots and are learned early, one has ten combinations of place and size.
-        late_two_object_share: see `late_from`.
+        num_images: images that are drawn and tokenized before each phase.
         learning_rate: at the peak.
         weight_decay: of matrices.
         label_smoothing: of the cross-entropy.
         drop_rate: how often a sample has the empty prompt instead of its own.
         forget_share: how many samples have captions that leave attributes unsaid, hidden states and pooled
-            output each another one.
+            output each another one: the two must not rely on each other to tell shape and colour.
         forget_rate: how often such a caption leaves out an attribute.
         ema_decay: of the averaged weights that are kept.
         evaluate_every: steps between two evaluations and saves.
         seed: of images, weights and batches.
     """
 
-    num_steps: int = 7000
+    phases: tuple[Phase, ...] = (
+        Phase(num_steps=2500, two_object_share=0.6),
+        Phase(num_steps=4500, two_object_share=0.3),
+    )
     batch_size: int = 32
     num_images: int = 16_000
-    two_object_share: float = 0.6
-    late_from: int = 2500
-    late_two_object_share: float = 0.3
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     label_smoothing: float = 0.03
@@ -81,6 +92,16 @@ class TransformerTraining:
     ema_decay: float = 0.998
     evaluate_every: int = 500
     seed: int = 3
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of all phases."""
+        return sum(phase.num_steps for phase in self.phases)
+
+    def phase_at(self, step: int) -> int:
+        """Return the index of the phase that a step belongs to."""
+        ends = itertools.accumulate(phase.num_steps for phase in self.phases)
+        return next(index for index, end in enumerate(ends) if step < end)
 
 
 class CaptionEncoder:
@@ -120,15 +141,16 @@ def timesteps(rates_B: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 class Batches:
-    """Tokens of drawn images, and the batch of each step."""
+    """Tokens of the images drawn for a phase, and the batch of each step."""
 
     def __init__(
-        self, vq: VQModel, captions: CaptionEncoder, options: TransformerTraining, *, late: bool
+        self, vq: VQModel, captions: CaptionEncoder, options: TransformerTraining, index: int
     ) -> None:
         self.options = options
         self.captions = captions
-        rng = np.random.default_rng(options.seed + 1000 * late)
-        share = options.late_two_object_share if late else options.two_object_share
+        self.phase = options.phases[index]
+        rng = np.random.default_rng(options.seed + 1000 * index)
+        share = self.phase.two_object_share
         self.scenes = sample_scenes("train", options.num_images, rng, two_object_share=share)
         chunks = []
         with torch.no_grad():
@@ -193,10 +215,11 @@ def train_transformer(
         first = int(saved["step"])
         average.load(saved["average"], first)
     total = 0.0
-    batches = Batches(vq, captions, options, late=first >= options.late_from)
+    batches: Batches | None = None
     for step in range(first, options.num_steps):
-        if step == options.late_from and first < step:
-            batches = Batches(vq, captions, options, late=True)
+        phase = options.phase_at(step)
+        if batches is None or batches.phase is not options.phases[phase]:
+            batches = Batches(vq, captions, options, phase)
         set_learning_rate(optimizer, options.learning_rate * learning_rate_factor(step, options.num_steps))
         loss = batches.loss(transformer, step)
         optimizer.zero_grad()

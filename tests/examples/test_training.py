@@ -29,7 +29,6 @@ from meissonic.transformer import Transformer
 
 OPTIONS = TransformerTraining(
     phases=(Phase(num_steps=1, two_object_share=0.0), Phase(num_steps=3, two_object_share=1.0)),
-    first_cycle_steps=3,
     batch_size=2,
     num_images=4,
     evaluate_every=2,
