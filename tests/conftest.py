@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+# Threads that wait for each other on a busy machine make tests twenty times slower. Read by torch on import.
+os.environ["OMP_NUM_THREADS"] = "1"
 # Read by Ray and botocore when they are imported or when a subprocess starts.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_AUTH_MODE"] = "disabled"

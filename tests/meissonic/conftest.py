@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from meissonic import Meissonic
 from tests.meissonic.golden import FOLDER
@@ -20,8 +19,3 @@ def model() -> Meissonic:
 @pytest.fixture(scope="session")
 def folder() -> Path:
     return FOLDER
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)

@@ -56,7 +56,6 @@ def test_scores_are_cosines_of_normalised_embeddings(folder: Path) -> None:
 
 
 def test_scores_are_the_same_alone_and_together(folder: Path) -> None:
-    torch.set_num_threads(1)
     scorer, prompts = ClipScorer(folder, CPU, batch_size=4), [f"prompt {i}" for i in range(6)]
     together = scorer.score(images(6), prompts)
     assert together == [scorer.score([i], [p])[0] for i, p in zip(images(6), prompts, strict=True)]
