@@ -27,7 +27,7 @@ def main() -> None:
     """Meissonic on Ray: batch jobs around a masked-image-modelling text-to-image model."""
 
 
-def job(function: Callable[P, R]) -> Callable[P, R]:
+def command(function: Callable[P, R]) -> Callable[P, R]:
     """Show refusals as one message, and say how to go on after Ctrl-C."""
 
     @functools.wraps(function)
@@ -52,38 +52,39 @@ overrides_option = click.option(
 @main.command("generate")
 @click.option("--config", "path", type=click.Path(dir_okay=False), help="YAML file with the job's settings.")
 @overrides_option
-@job
+@command
 def generate_command(path: str | None, overrides: tuple[str, ...]) -> None:
     """Generate images for a prompt table. Started again, it goes on where it stopped."""
-    from pipelines.generate import generate
+    from pipelines.generate import open_job
     from pipelines.generation_config import GenerateConfig
     from pipelines.progress import show_progress, summary_text
 
-    config = load_config(GenerateConfig, path, overrides)
+    job = open_job(load_config(GenerateConfig, path, overrides))
     connect()
     with show_progress("prompts", "images") as on_progress:
-        summary = generate(config, on_progress)
+        summary = job.run(on_progress)
     click.echo(summary_text(summary, "prompts", "images"))
 
 
 @main.command("retry-failed")
 @click.argument("output")
 @overrides_option
-@job
+@command
 def retry_command(output: str, overrides: tuple[str, ...]) -> None:
     """Run the failed rows of the job in OUTPUT again, with its model and settings."""
-    from pipelines.generate import retry_failed
+    from pipelines.generate import open_retry
     from pipelines.progress import show_progress, summary_text
 
+    job = open_retry(output, overrides)
     connect()
     with show_progress("prompts", "images") as on_progress:
-        summary = retry_failed(output, overrides, on_progress)
+        summary = job.run(on_progress)
     click.echo(summary_text(summary, "prompts", "images"))
 
 
 @main.command("verify")
 @click.argument("output")
-@job
+@command
 def verify_command(output: str) -> None:
     """Recount and rehash the job in OUTPUT: every object, row and id. Exits with 1 if anything is wrong."""
     from pipelines.verify import verify
@@ -98,7 +99,7 @@ def verify_command(output: str) -> None:
 @click.argument("output")
 @click.option("--delete", is_flag=True, help="Delete them; without it they are only listed.")
 @click.option("--older-than", "age_h", default=24.0, show_default=True, help="Hours since they were written.")
-@job
+@command
 def gc_command(output: str, delete: bool, age_h: float) -> None:
     """List the objects in OUTPUT that no record names: what killed runs left behind."""
     from pipelines.garbage import collect_garbage, find_garbage

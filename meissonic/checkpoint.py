@@ -96,6 +96,8 @@ class Meissonic:
     text_encoder: TextEncoder
     tokenizer: Tokenizer
     scheduler: SchedulerConfig
+    other_fields: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """By part, what its `config.json` held beyond our configuration: kept for `save_pretrained`."""
 
     @classmethod
     def from_pretrained(
@@ -120,7 +122,7 @@ class Meissonic:
         vq = _load(folder, "vqvae", VQModel, VQConfig)
         try:
             scheduler = SchedulerConfig.from_json(scheduler_values)
-            tokenizer = Tokenizer.from_folder(folder / "tokenizer")
+            tokenizer = Tokenizer(folder / "tokenizer", text_encoder.config.max_position_embeddings)
         except (KeyError, ValueError, FileNotFoundError) as error:
             raise CheckpointError(f"{folder}: {error}") from error
         model = cls(
@@ -129,6 +131,7 @@ class Meissonic:
             text_encoder=text_encoder,
             tokenizer=tokenizer,
             scheduler=scheduler,
+            other_fields={part: _read_config(folder, part, "config.json") for part in WEIGHTS},
         )
         model._check_parts(folder)
         for module in (model.transformer, model.vq, model.text_encoder):
@@ -147,7 +150,9 @@ class Meissonic:
         parts: dict[str, tuple[Mapping[str, Tensor], dict[str, Any]]] = {
             "transformer": (
                 self.transformer.state_dict(),
-                self.transformer.config.to_json() | {"in_channels": self.transformer.config.width},
+                {"in_channels": self.transformer.config.width}
+                | self.other_fields.get("transformer", {})
+                | self.transformer.config.to_json(),
             ),
             "vqvae": (self.vq.state_dict(), self.vq.config.to_json() | _vq_block_types(self.vq.config)),
             "text_encoder": (
@@ -158,7 +163,8 @@ class Meissonic:
         }
         for part, (weights, config) in parts.items():
             (folder / part).mkdir(parents=True, exist_ok=True)
-            _write_json(folder / part / "config.json", config | CONFIG_EXTRAS[part])
+            others = CONFIG_EXTRAS[part] | self.other_fields.get(part, {})
+            _write_json(folder / part / "config.json", others | config)
             cast = {k: w.detach().to("cpu", dtype or w.dtype).contiguous() for k, w in weights.items()}
             safetensors.torch.save_file(cast, folder / part / WEIGHTS[part], metadata={"format": "pt"})
         self.tokenizer.save(folder / "tokenizer")
@@ -197,10 +203,6 @@ class Meissonic:
                 vq.num_vq_embeddings,
                 transformer.codebook_size,
             ),
-            "tokenizer model_max_length, text max_position_embeddings": (
-                self.tokenizer.max_length,
-                text.max_position_embeddings,
-            ),
         }
         wrong = [f"{names} differ: {a}, {b}" for names, (a, b) in pairs.items() if a != b]
         if not transformer.codebook_size <= self.scheduler.mask_token_id < transformer.vocab_size:
@@ -223,7 +225,7 @@ def read_generation_config(folder: str | Path) -> GenerationConfig:
         try:
             sampler = SamplerConfig.from_json(values)
             return GenerationConfig.from_json(values | {"sampler": sampler})
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise CheckpointError(f"{folder / GENERATION_CONFIG}: {error}") from error
     compressed = _read_config(folder, "transformer", "config.json").get("downsample")
     side = RELEASED_SIDE if compressed else RELEASED_SIDE // 2

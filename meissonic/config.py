@@ -140,12 +140,12 @@ class SamplerConfig(_FromJson):
     """None: the model's own."""
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps is {self.num_steps}; it must be at least 1")
+        if not isinstance(self.num_steps, int) or self.num_steps < 1:
+            raise ValueError(f"num_steps is {self.num_steps}; it must be a whole number, at least 1")
         if not math.isfinite(self.guidance_scale) or self.guidance_scale < 0:
             raise ValueError(f"guidance_scale is {self.guidance_scale}; it must be a finite number >= 0")
-        if not all(math.isfinite(t) and t >= 0 for t in self.temperature):
-            raise ValueError(f"temperature is {self.temperature}; both ends must be finite numbers >= 0")
+        if len(self.temperature) != 2 or not all(math.isfinite(t) and t >= 0 for t in self.temperature):
+            raise ValueError(f"temperature is {self.temperature}; it must be two finite numbers >= 0")
         if not math.isfinite(self.softmax_temperature) or self.softmax_temperature <= 0:
             raise ValueError(
                 f"softmax_temperature is {self.softmax_temperature}; it must be a finite number > 0"

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import open_clip.transformer
 import tokenizers
@@ -47,7 +47,7 @@ class TextEncoder(nn.Module):
             width=config.hidden_size,
             heads=config.num_attention_heads,
             layers=config.num_hidden_layers,
-            mlp_ratio=config.intermediate_size / config.hidden_size,
+            mlp_ratio=(config.intermediate_size + 0.5) / config.hidden_size,  # it is multiplied and cut
             output_dim=config.projection_dim,
             pool_type="argmax" if config.eos_token_id == ARGMAX_POOLING_EOS else "eos",
             eos_id=config.eos_token_id,
@@ -116,11 +116,17 @@ LAYER_NAMES = {
 class Tokenizer:
     """CLIP's byte-pair tokenizer, with the rules that stand in the folder's files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_length: int | None = None) -> None:
         """Read the four files of `folder`.
+
+        Args:
+            folder: holds `TOKENIZER_FILES`.
+            max_length: length of every encoding; None for the files' `model_max_length`, which some leave
+                without a sensible value.
 
         Raises:
             FileNotFoundError: one of them is not there.
+            ValueError: a special token is not in the vocabulary.
         """
         if missing := [name for name in TOKENIZER_FILES if not (folder / name).is_file()]:
             raise FileNotFoundError(f"{folder}: no {', '.join(missing)}")
@@ -131,14 +137,20 @@ class Tokenizer:
         merges = [(first, second) for first, second in pairs]
         special = json.loads((folder / "special_tokens_map.json").read_text("utf-8"))
         settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-        self.max_length = int(settings["model_max_length"])
+        self.max_length = int(settings["model_max_length"]) if max_length is None else max_length
         """Length L of every encoding."""
-        names = {
-            role: _content(special.get(role, settings.get(role)))
-            for role in ("bos_token", "eos_token", "pad_token")
-        }
-        unk = _content(special.get("unk_token", settings.get("unk_token", names["eos_token"])))
-        bos, eos = names["bos_token"], names["eos_token"]
+        added = {token["content"]: int(i) for i, token in settings.get("added_tokens_decoder", {}).items()}
+        ids = added | vocab
+
+        def token(role: str, default: str) -> str:
+            value = special.get(role) or settings.get(role) or default
+            content = str(value["content"] if isinstance(value, dict) else value)
+            if content not in ids:
+                raise ValueError(f"{folder}: {role} {content!r} is not in the vocabulary")
+            return content
+
+        bos, eos = token("bos_token", "<|startoftext|>"), token("eos_token", "<|endoftext|>")
+        pad, unk = token("pad_token", eos), token("unk_token", eos)
 
         model = tokenizers.models.BPE(
             vocab=vocab, merges=merges, unk_token=unk, continuing_subword_prefix="", end_of_word_suffix="</w>"
@@ -162,20 +174,21 @@ class Tokenizer:
             ]
         )
         # matched in the raw text, so that a "!" in a prompt is the padding token of the released files
-        bpe.add_special_tokens([tokenizers.AddedToken(t, normalized=False) for t in {*names.values(), unk}])
+        for content in sorted({bos, eos, pad, unk, *added}, key=ids.__getitem__):
+            bpe.add_special_tokens([tokenizers.AddedToken(content, normalized=False)])
+            if bpe.token_to_id(content) != ids[content]:
+                raise ValueError(f"{folder}: token {content!r} cannot have the id {ids[content]}")
         bpe.post_processor = tokenizers.processors.TemplateProcessing(
-            single=f"{bos} $A {eos}", special_tokens=[(bos, vocab[bos]), (eos, vocab[eos])]
+            single=f"{bos} $A {eos}", special_tokens=[(bos, ids[bos]), (eos, ids[eos])]
         )
         bpe.enable_truncation(self.max_length)
-        bpe.enable_padding(
-            length=self.max_length, pad_token=names["pad_token"], pad_id=vocab[names["pad_token"]]
-        )
+        bpe.enable_padding(length=self.max_length, pad_token=pad, pad_id=ids[pad])
         self._bpe = bpe
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> Self:
+    def from_folder(cls, folder: str | Path, max_length: int | None = None) -> Self:
         """The tokenizer of a folder with the four files."""
-        return cls(Path(folder))
+        return cls(Path(folder), max_length)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Texts -> int64 ids [B, L]: start, text cut to fit, end, padding."""
@@ -183,15 +196,11 @@ class Tokenizer:
             [encoding.ids for encoding in self._bpe.encode_batch(list(texts))], dtype=torch.int64
         )
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self.folder,)
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, int]]:
+        return type(self), (self.folder, self.max_length)
 
     def save(self, folder: Path) -> None:
         """Copy the four files."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in TOKENIZER_FILES:
             shutil.copyfile(self.folder / name, folder / name)
-
-
-def _content(token: Any) -> str:
-    return str(token["content"] if isinstance(token, dict) else token)

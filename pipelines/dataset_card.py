@@ -11,6 +11,7 @@ from pipelines.tally import RunSummary
 
 CARD_PATH = "README.md"
 
+_FILES = {"parquet": "data/*.parquet", "webdataset": "data/*.tar", "files": "data/*.parquet"}
 _LOADING = {
     "parquet": """```python
 datasets.load_dataset("parquet", data_files="data/*.parquet")   # the column `image` decodes to PIL images
@@ -30,7 +31,7 @@ def write_card(storage: Storage, config: GenerateConfig, model_digest: str, summ
 def card_text(config: GenerateConfig, model_digest: str, summary: RunSummary) -> str:
     """The card: what the data are, how they were made, how to read them."""
     facts = {
-        "configs": [{"config_name": "default", "data_files": "data/*.parquet"}],
+        "configs": [{"config_name": "default", "data_files": _FILES[config.images]}],
         "task_categories": ["text-to-image"],
         "tags": ["synthetic", "masked-image-modelling"],
     }

@@ -1,18 +1,19 @@
 """Generate images for a prompt table.
 
-    config = load_config(GenerateConfig, "jobs/configs/generate.yaml", ["prompts=…", "output=…"])
-    summary = generate(config, on_progress)
+    job = open_job(load_config(GenerateConfig, "jobs/configs/generate.yaml", ["prompts=…", "output=…"]))
+    summary = job.run(on_progress)
 
-Needs a connected Ray.
+Opening checks everything that needs no cluster; running needs a connected Ray.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from meissonic import CheckpointError
+from pipelines.budget import cluster_nodes, on_cluster
 from pipelines.code_version import code_version
 from pipelines.config import build_config, differences, identity, merged, settings
 from pipelines.dataset_card import write_card
@@ -32,19 +33,57 @@ JOB = "generate"
 OnProgress = Callable[[Progress], None]
 
 
-def generate(config: GenerateConfig, on_progress: OnProgress | None = None) -> RunSummary:
-    """Run all that is not done yet of the job that `config` describes.
+@dataclass(frozen=True, kw_only=True)
+class GenerationJob:
+    """A job that is ready to run.
+
+    Attributes:
+        config: Without nulls.
+        models: What the workers load.
+        prompts: The checked prompt table.
+        ledger: The output folder.
+    """
+
+    config: GenerateConfig
+    models: GenerationModels
+    prompts: PromptTable
+    ledger: Ledger
+
+    def run(self, on_progress: OnProgress | None = None) -> RunSummary:
+        """Run all that is not done yet; write the manifest and the dataset card.
+
+        Raises:
+            ClusterTooSmallError: The job does not fit the cluster.
+            JobFailedError: The job stopped; started again it goes on.
+        """
+        # workers are told what "auto" came to: whether they have a GPU of their own
+        resources = on_cluster(self.config.resources, cluster_nodes())
+        config = self.config.model_copy(update={"resources": resources})
+        job = UnitJob(
+            worker=GenerationWorker,
+            worker_args={"config": config, "models": self.models, "prompts_uri": self.prompts.storage.uri},
+            read=self.prompts.read,
+            pack=PackImages(images=config.images),
+            resources=resources,
+            max_failure_rate=config.max_failure_rate,
+            failure_rate_rows=config.failure_rate_rows,
+        )
+        summary = run_units(job, self.ledger, on_progress)
+        write_card(self.ledger.storage, config, self.models.model_digest, summary)
+        return summary
+
+
+def open_job(config: GenerateConfig) -> GenerationJob:
+    """Check the prompt table, fetch the models, and begin the run in the output folder or go on with it.
 
     Raises:
         PromptTableError: The prompt table cannot be run.
         ModelError: The model cannot be fetched.
         LedgerError: The output folder holds something else.
-        ClusterTooSmallError: The job does not fit the cluster.
-        JobFailedError: The job stopped; started again it goes on.
     """
-    config, models = prepare(config)
     prompts = open_prompts(config.prompts)
     _check_columns(config, prompts)
+    config, models = prepare(config)
     request = identity(config) | {"models": asdict(models)}
     digest = hashlib.sha256(json_bytes(request)).hexdigest()
     spec = RunSpec(
@@ -56,22 +95,20 @@ def generate(config: GenerateConfig, on_progress: OnProgress | None = None) -> R
         code_version=code_version(),
     )
     ledger = Ledger.open(config.output, spec, plan_units(prompts.objects, config.unit_rows, digest))
-    return _run(config, models, prompts, ledger, on_progress)
+    return GenerationJob(config=config, models=models, prompts=prompts, ledger=ledger)
 
 
-def retry_failed(
-    output: str, overrides: Sequence[str] = (), on_progress: OnProgress | None = None
-) -> RunSummary:
-    """Run the dead letters of a finished job again, with the model and settings of that job.
+def open_retry(output: str, overrides: Sequence[str] = ()) -> GenerationJob:
+    """The job that runs the dead letters of a finished one again, with its model and settings.
 
     Args:
         output: The job's folder.
         overrides: Texts `a.b=value` for settings that do not change the output, such as how many workers.
-        on_progress: As for `run_units`.
 
     Raises:
-        LedgerError: There is no finished `generate` job there, its model or prompts have changed, or an
-            override would change the output.
+        LedgerError: There is no finished `generate` job there, its prompts have changed, or an override would
+            change the output.
+        ModelError: The model is not the one of that job.
     """
     ledger = Ledger.load(output)
     if ledger.spec.job != JOB:
@@ -84,10 +121,19 @@ def retry_failed(
         raise LedgerError(
             f"{output}: a retry cannot change what determines the output:\n  " + "\n  ".join(changed)
         )
-    fetch_model(config.model, models.model_digest)
     prompts = open_prompts(config.prompts)
+    planned = {unit.path: unit.fingerprint for unit in ledger.planned()}
+    if changed := differences(
+        planned, {item.path: item.fingerprint for item in prompts.objects if item.rows}
+    ):
+        raise LedgerError(
+            f"{output}: the prompt table changed since the job was planned:\n  "
+            + "\n  ".join(changed)
+            + "\nrestore it, or start a new output folder for the new one"
+        )
+    fetch_model(config.model, models.model_digest)
     ledger.plan_retries()
-    return _run(config, models, prompts, ledger, on_progress)
+    return GenerationJob(config=config, models=models, prompts=prompts, ledger=ledger)
 
 
 def prepare(config: GenerateConfig) -> tuple[GenerateConfig, GenerationModels]:
@@ -103,27 +149,6 @@ def prepare(config: GenerateConfig) -> tuple[GenerateConfig, GenerationModels]:
     except CheckpointError as error:
         raise ModelError(f"{config.model}: {error}") from error
     return resolved, GenerationModels(model_digest=model.digest, scorer_digests=scorers)
-
-
-def _run(
-    config: GenerateConfig,
-    models: GenerationModels,
-    prompts: PromptTable,
-    ledger: Ledger,
-    on_progress: OnProgress | None,
-) -> RunSummary:
-    job = UnitJob(
-        worker=GenerationWorker,
-        worker_args={"config": config, "models": models, "prompts_uri": prompts.storage.uri},
-        read=prompts.read,
-        pack=PackImages(images=config.images),
-        resources=config.resources,
-        max_failure_rate=config.max_failure_rate,
-        failure_rate_rows=config.failure_rate_rows,
-    )
-    summary = run_units(job, ledger, on_progress)
-    write_card(ledger.storage, config, models.model_digest, summary)
-    return summary
 
 
 def _check_columns(config: GenerateConfig, prompts: PromptTable) -> None:

@@ -58,10 +58,12 @@ class GenerateConfig(Config):
         unit_rows: Prompts a unit: what is lost and done again when a worker dies.
         batch_size: Images a batch. It can change the last bits of an image, as can the next two.
         dtype: Of the model's weights.
-        resources: The workers; `threads_per_actor` can change the last bits, the others change nothing.
+        resources: The workers. `threads_per_actor` can change the last bits of an image, and so can a GPU in
+            the place of a CPU; how many there are changes nothing.
         width: Pixels, for rows that name none; null for the model's own.
         height: The same.
         sampler: For rows that name no settings.
+        max_side: Pixels of the longest side that a row may ask for.
         seed: With the prompt's id it makes the seed of rows that have none.
         images: Images in the Parquet shards, in a WebDataset tar beside each, or as files.
         image_format: Of the images.
@@ -79,10 +81,11 @@ class GenerateConfig(Config):
     unit_rows: PositiveInt = 64
     batch_size: PositiveInt = 8
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    resources: Resources = Resources()
+    resources: Resources = Resources(num_gpus="auto", num_cpus=0.5, threads_per_actor=1)
     width: PositiveInt | None = None
     height: PositiveInt | None = None
     sampler: SamplerSettings = SamplerSettings()
+    max_side: int = Field(default=4096, ge=1, le=16_383)
     seed: int = 0
     images: Images = "parquet"
     image_format: ImageFormat = "png"

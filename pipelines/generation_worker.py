@@ -27,7 +27,7 @@ from pipelines.images import (
     start_image,
     token_mask,
 )
-from pipelines.models import fetch_model
+from pipelines.models import ModelError, fetch_model
 from pipelines.scorers.clip import ClipScorer
 from pipelines.worker import DeadLetter, WorkerResult
 from schemas.generations import TOKEN, generations_schema
@@ -36,6 +36,7 @@ from schemas.prompts import PROMPTS
 ENCODING_THREADS = 2
 MAX_IMAGES = 10_000
 SAMPLE_ID_HEX = 32
+MAX_CODES = 2**16
 
 
 class PromptRowError(ValueError):
@@ -84,13 +85,20 @@ class GenerationWorker:
 
     def __init__(self, config: GenerateConfig, models: GenerationModels, prompts_uri: str) -> None:
         """Load the models onto this worker's GPU, or the CPU where Ray gave it none."""
-        # Ray hides all GPUs but this worker's own
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32: codes must be those of the CPU
+        # Ray hides the other workers' GPUs, but none from a worker that asked for none
+        on_gpu = config.resources.num_gpus != 0 and torch.cuda.is_available()
+        device = torch.device("cuda" if on_gpu else "cpu")
         if config.resources.threads_per_actor is not None:
             torch.set_num_threads(config.resources.threads_per_actor)
         self.config, self.digest, self.prompts_uri = config, models.model_digest, prompts_uri
         folder = fetch_model(config.model, models.model_digest).folder
         self.model = Meissonic.from_pretrained(folder, getattr(torch, config.dtype), device)
+        codes = self.model.transformer.config.codebook_size
+        if codes > MAX_CODES:
+            raise ModelError(
+                f"{config.model}: {codes} codes; tokens are stored as uint16, {MAX_CODES} at most"
+            )
         self.batch_size = config.batch_size
         self.scorers = {
             scorer.name: ClipScorer(
@@ -105,6 +113,7 @@ class GenerationWorker:
     def process(self, rows: pa.Table) -> WorkerResult:
         """Prompt rows (see `PromptTable.read`) -> one row of GENERATIONS an image."""
         clock = Clock()
+        self.batch_size = self.config.batch_size  # memory that ran out in one unit may suffice for the next
         failed: dict[int, DeadLetter] = {}
         wanted: list[Wanted] = []
         with clock.measured("prepare"):
@@ -147,6 +156,10 @@ class GenerationWorker:
             name: getattr(self.config, name) if row[name] is None else row[name]
             for name in ("width", "height")
         }
+        if max(sizes.values()) > self.config.max_side:
+            raise PromptRowError(
+                f"the image is {sizes['width']}x{sizes['height']}; max_side is {self.config.max_side}"
+            )
         config = sampler_config(self.config.sampler, row)
         if row["image"] is None and (row["mask"] is not None or row["strength"] is not None):
             raise PromptRowError("mask or strength without an image")
@@ -274,7 +287,9 @@ class GenerationWorker:
         others = rows.take(pa.array([image.row for image, _ in kept], pa.int64()))
         columns = []
         for column in schema:
-            if column.name == "image":
+            if column in passed_through:
+                columns.append(others[column.name].combine_chunks())
+            elif column.name == "image":
                 values = [
                     {"bytes": made.encoded.result(), "path": f"{image.facts['sample_id']}.{suffix}"}
                     for image, made in kept
@@ -284,8 +299,6 @@ class GenerationWorker:
                 columns.append(token_column([made.tokens for _, made in kept]))
             elif column.name in self.scorers:
                 columns.append(pa.array([made.scores[column.name] for _, made in kept], column.type))
-            elif column in passed_through:
-                columns.append(others[column.name].combine_chunks())
             else:
                 columns.append(pa.array([image.facts[column.name] for image, _ in kept], column.type))
         return pa.table(columns, schema=schema)

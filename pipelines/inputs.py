@@ -39,13 +39,15 @@ def find_parquet(uri: str) -> ParquetInput:
         PlanError: There are none, or the folder is the output of a run that is not finished.
         StorageError: The storage cannot be read.
     """
-    if uri.endswith(".parquet"):
-        storage, name = split_uri(uri)
+    storage, name = split_uri(uri)
+    if uri.endswith(".parquet") and storage.exists(name):
         return ParquetInput(storage=storage, objects=_described(storage, [name]))
     storage = open_storage(uri)
     if storage.exists(MANIFEST_PATH):
         entries = [entry for entry in read_entries(storage) if entry.path.endswith(".parquet")]
         objects = [InputObject(path=e.path, fingerprint=f"sha256:{e.sha256}", rows=e.rows) for e in entries]
+        if not objects:
+            raise PlanError(f"{uri}: its manifest names no Parquet data; every row of that job failed")
         return ParquetInput(storage=storage, objects=objects)
     if storage.exists("run.json"):
         raise PlanError(
@@ -111,6 +113,13 @@ def _described(storage: Storage, names: Sequence[str]) -> list[InputObject]:
 
 @functools.lru_cache(maxsize=4)
 def _open_parquet(storage: Storage, path: str, fingerprint: str) -> pq.ParquetFile:
+    found = storage.fingerprint(path)
+    # a manifest's fingerprints are hashes, also where the storage itself tells entity tags
+    if found.partition(":")[0] == fingerprint.partition(":")[0] and found != fingerprint:
+        raise StorageError(
+            f"{storage.uri_of(path)}: it changed since the job was planned; "
+            "restore it, or start a new output folder"
+        )
     return pq.ParquetFile(storage.open(path), pre_buffer=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import tarfile
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,9 @@ class PackImages:
             ]
         paths = pa.array([{"bytes": None, "path": f"{folder}/{name}"} for name in names], column.type)
         index = table.schema.get_field_index("image")
-        return parquet_shard(unit, table.set_column(index, table.schema.field(index), paths)) + shards
+        # without bytes the rows must not claim to be images
+        index_table = table.set_column(index, table.schema.field(index), paths).replace_schema_metadata(None)
+        return parquet_shard(unit, index_table) + shards
 
 
 def tar_bytes(table: pa.Table, names: list[str], encoded: list[bytes]) -> bytes:
@@ -60,7 +63,7 @@ def tar_bytes(table: pa.Table, names: list[str], encoded: list[bytes]) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data, row in zip(names, encoded, facts, strict=True):
             key = row[GENERATIONS.names[0]]
-            about = json.dumps(row, sort_keys=True, ensure_ascii=False, default=_json_value).encode()
+            about = json.dumps(_json_row(row), sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
             for member, content in (
                 (name, data),
                 (f"{key}.txt", row["prompt"].encode()),
@@ -72,6 +75,14 @@ def tar_bytes(table: pa.Table, names: list[str], encoded: list[bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _json_value(value: Any) -> str:
-    """Columns that pass through may hold dates, decimals or bytes."""
-    return value.hex() if isinstance(value, bytes) else str(value)
+def _json_row(value: Any) -> Any:
+    """JSON values: columns that pass through may hold dates, decimals, bytes or NaN, which JSON has not."""
+    if isinstance(value, dict):
+        return {str(key): _json_row(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_json_row(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)

@@ -56,7 +56,7 @@ class PromptTable:
             ]
             known = known.set_column(known.schema.get_field_index("prompt_id"), "prompt_id", pa.array(ids))
         for other in self.passed_through:
-            known = known.append_column(other.name, rows[other.name])
+            known = known.append_column(other.name, _plain_text(rows[other.name]))
         return known
 
 
@@ -79,7 +79,9 @@ def open_prompts(uri: str) -> PromptTable:
                 f"{where}: no column 'prompt'; columns are {', '.join(schema.names)}; "
                 "rename the one with the texts"
             )
-        if first is not None and schema.remove_metadata() != first.remove_metadata():
+        if repeated := [n for n, times in Counter(schema.names).items() if times > 1]:
+            raise PromptTableError(f"{where}: column '{repeated[0]}' is there more than once; rename one")
+        if first is not None and {(f.name, f.type) for f in schema} != {(f.name, f.type) for f in first}:
             raise PromptTableError(
                 f"{where}: columns differ from those of {found.storage.uri_of(found.objects[0].path)}: "
                 f"{_difference(first, schema)}; give all files the same columns"
@@ -91,7 +93,11 @@ def open_prompts(uri: str) -> PromptTable:
         for column in to_check:
             _cast(file.read(columns=[column])[column], column, where, 0)
     assert first is not None  # find_parquet gives at least one file
-    passed_through = [column for column in first if column.name not in PROMPTS.names]
+    passed_through = [
+        pa.field(column.name, pa.string() if column.type == pa.string_view() else column.type)
+        for column in first
+        if column.name not in PROMPTS.names
+    ]
     if "prompt_id" in first.names:
         _check_ids(found)
         repeats = {}
@@ -147,16 +153,28 @@ def _cast(column: pa.ChunkedArray, name: str, where: str, first_row: int) -> pa.
     if target == IMAGE:
         return pa.chunked_array([_image_column(chunk) for chunk in column.chunks], IMAGE)
     try:
-        return column.cast(target)
+        values = column.cast(target)
+        values.validate(full=True)  # that text is UTF-8
+        return values
     except pa.ArrowInvalid as error:
         for row, value in enumerate(column):
             try:
-                pa.array([value.as_py()], column.type).cast(target)
+                shown = value.as_py()
+                pa.array([shown], column.type).cast(target)
+            except UnicodeDecodeError:
+                raise PromptTableError(
+                    f"{where}: column '{name}', row {first_row + row}: not UTF-8"
+                ) from error
             except pa.ArrowInvalid:
                 raise PromptTableError(
-                    f"{where}: column '{name}', row {first_row + row}: {value.as_py()!r} is no {target}"
+                    f"{where}: column '{name}', row {first_row + row}: {shown!r} is no {target}"
                 ) from error
         raise
+
+
+def _plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Views of strings as strings: Arrow cannot pick rows of them yet."""
+    return column.cast(pa.string()) if column.type == pa.string_view() else column
 
 
 def _castable(source: pa.DataType, name: str) -> bool:
@@ -229,4 +247,4 @@ def _difference(first: pa.Schema, other: pa.Schema) -> str:
     before, after = ({f"{f.name} {f.type}" for f in schema} for schema in (first, other))
     parts = [f"without {', '.join(sorted(before - after))}"] if before - after else []
     parts += [f"with {', '.join(sorted(after - before))}"] if after - before else []
-    return " and ".join(parts) or "in another order"
+    return " and ".join(parts)

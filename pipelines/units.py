@@ -28,7 +28,7 @@ from pipelines.commit import Commit
 from pipelines.config import Resources
 from pipelines.envelope import unwrap, wrap
 from pipelines.errors import RefusalError
-from pipelines.ledger import Ledger, LedgerError
+from pipelines.ledger import Ledger, LedgerError, commit_path
 from pipelines.plan import Unit
 from pipelines.shards import Shard, parquet_shard
 from pipelines.storage import StorageError
@@ -108,6 +108,7 @@ def run_units(
                     _run_wave(job, ledger, pending[start : start + wave_units], actors, attempts)
                 ) as wave:
                     for commit in wave:
+                        _check_shared(ledger, commit)
                         commits[commit.unit] = commit
                         tally.add(commit)
                         _check_failure_rate(job, ledger, tally)
@@ -244,6 +245,15 @@ def _start_attempts(max_crashed_rows: int) -> Any:
     return ray.remote(Attempts).options(num_cpus=0, scheduling_strategy=here).remote(max_crashed_rows)
 
 
+def _check_shared(ledger: Ledger, commit: Commit) -> None:
+    """That what a worker's node committed is there for the driver too."""
+    if not ledger.storage.exists(commit_path(commit.unit)):
+        raise LedgerError(
+            f"{ledger.storage.uri}: unit {commit.unit} was committed on {commit.host}, but is not there for "
+            "the driver: the nodes do not share this folder; use s3://"
+        )
+
+
 def _check_failure_rate(job: UnitJob, ledger: Ledger, tally: Tally) -> None:
     failed, rows = tally.failure_rate()
     if rows >= job.failure_rate_rows and failed > job.max_failure_rate * rows:
@@ -254,7 +264,7 @@ def _check_failure_rate(job: UnitJob, ledger: Ledger, tally: Tally) -> None:
         raise FailureRateError(
             f"{ledger.storage.uri}: {failed} of {rows} rows failed, more than {job.max_failure_rate:.1%} "
             f"({shown}); read failed/*.parquet, correct the cause, start the job again, and run retry-failed "
-            "at its end"
+            "at its end; or raise max_failure_rate"
         )
 
 
@@ -264,4 +274,4 @@ def _message(error: RayError) -> str:
         return f"Ray: {error}"
     cause = error.cause
     ours = isinstance(cause, WorkerError | LedgerError | StorageError)
-    return str(cause) if ours else f"{type(cause).__name__}: {cause}"
+    return str(cause) if ours else f"{type(cause).__name__}: {cause}\n{error.traceback_str}"

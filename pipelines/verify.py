@@ -200,8 +200,10 @@ def _read_object(ledger: Ledger, entry: ObjectEntry, found: _Found) -> bytes | N
     found.objects += 1
     if len(data) != entry.size:
         found.note(entry.path, f"{len(data)} bytes, recorded {entry.size}")
-    elif hashlib.sha256(data).hexdigest() != entry.sha256:
+        return None
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
         found.note(entry.path, "its bytes changed: SHA-256 differs from the record")
+        return None  # what damaged files hold is no further evidence, and readers may crash on them
     return data
 
 

@@ -18,7 +18,7 @@ from benchmarks.random_models import random_model
 from benchmarks.timing import significant
 from meissonic import Meissonic, SamplerConfig, SampleRequest, sample
 from pipelines.config import Resources
-from pipelines.generate import generate
+from pipelines.generate import open_job
 from pipelines.generation_config import GenerateConfig, SamplerSettings
 from pipelines.inputs import find_parquet
 
@@ -62,7 +62,7 @@ def _run(scale: Scale, device: str, folder: Path, num_gpus: float) -> dict[str, 
         image_format="jpeg",
     )
     began = time.monotonic()
-    summary = generate(config)
+    summary = open_job(config).run()
     elapsed = time.monotonic() - began
     found = find_parquet(config.output)
     rows = pa.concat_tables(pq.read_table(folder / "images" / item.path) for item in found.objects)

@@ -19,7 +19,7 @@ from examples.shapes.verify import Verdict, check
 from examples.shapes.world import Scene
 from jobs.ray_session import connect
 from pipelines.config import load_config
-from pipelines.generate import generate
+from pipelines.generate import open_job
 from pipelines.generation_config import GenerateConfig
 from pipelines.inputs import find_parquet
 from pipelines.progress import show_progress, summary_text
@@ -35,9 +35,10 @@ def main() -> None:
     prompts, output = FOLDER / "prompts.parquet", FOLDER / "images"
     pq.write_table(prompt_table(choose_scenes("test", NUM_PROMPTS, two_object_share=0.5, seed=0)), prompts)
     config = load_config(GenerateConfig, "jobs/configs/demo.yaml", [f"prompts={prompts}", f"output={output}"])
+    job = open_job(config)
     connect()
     with show_progress("prompts", "images") as on_progress:
-        summary = generate(config, on_progress)
+        summary = job.run(on_progress)
     print(summary_text(summary, "prompts", "images"))
 
     found = find_parquet(str(output))

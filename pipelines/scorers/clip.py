@@ -43,7 +43,9 @@ class ClipScorer:
             "context_length", 77
         )
         own = all((folder / file).is_file() for file in TOKENIZER_FILES)
-        self.tokenizer = Tokenizer(folder) if own else open_clip.SimpleTokenizer(context_length=context)
+        self.tokenizer = (
+            Tokenizer(folder, context) if own else open_clip.SimpleTokenizer(context_length=context)
+        )
 
     @torch.inference_mode()
     def score(self, images: Sequence[NDArray[np.uint8]], prompts: Sequence[str]) -> list[float]:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipelines.config import load_config
-from pipelines.generate import generate, retry_failed
+from pipelines.generate import open_job, open_retry
 from pipelines.generation_config import GenerateConfig
 from pipelines.ledger import LedgerError
 from pipelines.storage import open_storage
@@ -32,6 +32,7 @@ SETTINGS = [
     "batch_size=2",
     "resources.threads_per_actor=1",
     "resources.num_cpus=0.5",
+    "resources.num_gpus=0",
     "resources.num_actors=1",
 ]
 PROMPTS = [f"a picture of number {i}" for i in range(8)]
@@ -39,7 +40,7 @@ PROMPTS = [f"a picture of number {i}" for i in range(8)]
 
 def run(prompts: str, output: str, *changes: str, **kwargs: Any) -> RunSummary:
     settings = [*SETTINGS, f"prompts={prompts}", f"output={output}", *changes]
-    return generate(load_config(GenerateConfig, None, settings), **kwargs)
+    return open_job(load_config(GenerateConfig, None, settings)).run(**kwargs)
 
 
 def table_of(output: str) -> pa.Table:
@@ -137,12 +138,24 @@ def test_failed_rows_are_recorded_and_run_again_alone(tmp_path: Path) -> None:
     assert verify(output).problems == []
 
     Image.new("RGB", (64, 64), "red").save(source.parent / "late.png")
-    again = retry_failed(output)
+    again = open_retry(output).run()
     assert (again.rows_done, again.rows_failed, again.rows_run) == (2, 2, 3)
     assert sorted(table_of(output)["prompt_id"].to_pylist()) == ["w", "x"]
     assert verify(output).problems == []
+    pq.write_table(pa.table(columns | {"prompt": ["a", "b", "c", "d"]}), source)
+    with pytest.raises(LedgerError, match="prompt table changed"):
+        open_retry(output)
     with pytest.raises(LedgerError, match="cannot change what determines"):
-        retry_failed(output, ["sampler.num_steps=9"])
+        open_retry(output, ["sampler.num_steps=9"])
+
+
+def test_dead_letters_are_the_same_bytes_in_every_run(tmp_path: Path) -> None:
+    columns = {"prompt": ["a", "b"], "image": [b"garbage", None], "prompt_id": ["x", "y"]}
+    pq.write_table(pa.table(columns), tmp_path / "p.parquet")
+    for name in ("one", "two"):
+        run(str(tmp_path / "p.parquet"), str(tmp_path / name))
+    one, two = ((tmp_path / name / "manifest.json").read_bytes() for name in ("one", "two"))
+    assert one == two
 
 
 def test_datasets_pandas_and_duckdb_read_the_shards(finished: Path) -> None:
@@ -161,6 +174,7 @@ def test_datasets_pandas_and_duckdb_read_the_shards(finished: Path) -> None:
 
 
 def test_webdataset_reads_the_tars(prompts: str, finished: Path, tmp_path: Path) -> None:
+    import datasets
     import webdataset
 
     output = tmp_path / "out"
@@ -173,6 +187,9 @@ def test_webdataset_reads_the_tars(prompts: str, finished: Path, tmp_path: Path)
     path = f"{Path(tars[0]).name}/{samples[0]['__key__']}.webp"
     assert table_of(str(output))["image"][0].as_py() == {"bytes": None, "path": path}
     assert verify(str(output)).problems == []
+    files = sorted(str(path) for path in (output / "data").glob("*.parquet"))
+    rows = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / ".hf"))
+    assert rows[0]["image"] == {"bytes": None, "path": path}
 
 
 def test_images_as_files(prompts: str, finished: Path, tmp_path: Path) -> None:

@@ -30,12 +30,6 @@ class Golden:
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
 
-    def groups(self, prefix: str) -> list[str]:
-        """The distinct names one level below `prefix/`."""
-        depth = prefix.count("/") + 2
-        found = {"/".join(k.split("/")[:depth]) for k in self.tensors if k.startswith(prefix + "/")}
-        return sorted(found)
-
 
 @functools.cache
 def load() -> Golden:

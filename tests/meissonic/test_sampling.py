@@ -120,7 +120,7 @@ def test_image_to_image_keeps_less_with_more_strength(model: Meissonic, unit: in
         prompt="p", seed=3, width=4 * unit, height=4 * unit, config=FAST, image=image, strength=strength
     )
     kept = (tokens_of(model, [request])[0] == model.vq.encode(image[None])[0]).float().mean()
-    # at strength 1 only chance agreement is left, at 0.5 the schedule keeps about a fifth
+    # at strength 1 only chance agreement is left, at 0.5 the schedule keeps two fifths
     assert (kept < 0.1) == (strength == 1.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +121,7 @@ def test_rows_that_cannot_be_made_become_dead_letters_and_the_rest_goes_on(worke
         ({"num_steps": 0}, "prompt", "num_steps is 0"),
         ({"width": 65}, "prompt", "width is 65"),
         ({"height": -64}, "prompt", "height is -64"),
+        ({"width": 2**30}, "prompt", "max_side is 4096"),
         ({"seed": -1}, "prompt", "seed is -1"),
         ({"guidance_scale": float("nan")}, "prompt", "guidance_scale is nan"),
         ({"temperature": -1.0}, "prompt", "temperature is"),
@@ -216,3 +218,9 @@ def test_token_grids_of_any_sizes_become_lists_of_rows() -> None:
     grids = [np.arange(6, dtype=np.uint16).reshape(2, 3), np.array([[7]], np.uint16)]
     assert token_column(grids).to_pylist() == [[[0, 1, 2], [3, 4, 5]], [[7]]]
     assert token_column([]).to_pylist() == []
+
+
+def test_a_column_named_tokens_passes_through_where_the_grids_are_not_kept(worker: GenerationWorker) -> None:
+    without = copy.copy(worker)
+    without.config = worker.config.model_copy(update={"tokens": False})
+    assert without.process(rows(prompt=["a"], tokens=[7])).table["tokens"].to_pylist() == [7]

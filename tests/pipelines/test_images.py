@@ -53,8 +53,20 @@ def test_white_parts_of_a_mask_are_true() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"no image", encode_image(picture(64, 64), "png", 95)[:200]])
 def test_broken_images_are_named_as_such(data: bytes) -> None:
-    with pytest.raises(ImageError, match="cannot decode"):
+    with pytest.raises(ImageError, match="cannot decode") as error:
         start_image(data, 8, 8)
+    assert " object at " not in str(error.value)  # dead letters are the same in every run
+
+
+def test_pixels_of_more_than_8_bits_are_refused_and_transparent_ones_are_white() -> None:
+    def png(picture: Image.Image) -> bytes:
+        buffer = io.BytesIO()
+        picture.save(buffer, "png")
+        return buffer.getvalue()
+
+    with pytest.raises(ImageError, match="mode I;16"):
+        start_image(png(Image.new("I;16", (8, 8), 40_000)), 8, 8)
+    assert (start_image(png(Image.new("RGBA", (8, 8), (0, 0, 0, 0))), 8, 8) == 1).all()
 
 
 def test_images_are_read_from_bytes_or_from_paths_beside_the_table(tmp_path: Path) -> None:
@@ -64,5 +76,8 @@ def test_images_are_read_from_bytes_or_from_paths_beside_the_table(tmp_path: Pat
     assert image_bytes({"bytes": None, "path": str(tmp_path / "a.png")}, "/elsewhere") == b"content"
     with pytest.raises(ImageError, match=r"missing\.png"):
         image_bytes({"bytes": None, "path": "missing.png"}, str(tmp_path))
+    with pytest.raises(ImageError, match="cannot read it") as error:
+        image_bytes({"bytes": None, "path": "data:image/png;base64," + "A" * 5000}, str(tmp_path))
+    assert len(str(error.value)) < 300
     with pytest.raises(ImageError, match="neither"):
         image_bytes({"bytes": None, "path": None}, str(tmp_path))

@@ -80,5 +80,5 @@ def test_an_input_that_shrank_is_noticed(tmp_path: Path) -> None:
     found = find_parquet(source)
     unit = plan_units(found.objects, 20, "shrank")[0]
     pq.write_table(_table(0, 3), tmp_path / "in" / "part-0.parquet")
-    with pytest.raises(StorageError, match="the input changed"):
+    with pytest.raises(StorageError, match="it changed since the job was planned"):
         read_unit(found.storage, unit)

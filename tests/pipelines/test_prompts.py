@@ -110,6 +110,25 @@ def test_files_must_have_the_same_columns(tmp_path: Path) -> None:
         open_prompts(str(tmp_path / "in"))
 
 
+def test_files_may_have_their_columns_in_any_order_and_nullability(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.parquet", {"prompt": ["a"], "tag": ["x"]})
+    schema = pa.schema([pa.field("tag", pa.string()), pa.field("prompt", pa.string(), nullable=False)])
+    pq.write_table(pa.table({"tag": ["y"], "prompt": ["b"]}, schema=schema), tmp_path / "in" / "b.parquet")
+    assert read_all(str(tmp_path / "in"))["tag"].to_pylist() == ["x", "y"]
+
+
+def test_a_folder_may_be_named_like_a_file(tmp_path: Path) -> None:
+    write(tmp_path / "table.parquet" / "part-0.parquet", {"prompt": ["a"]})
+    assert read_all(str(tmp_path / "table.parquet"))["prompt"].to_pylist() == ["a"]
+
+
+def test_text_that_is_not_utf8_is_refused_with_its_row(tmp_path: Path) -> None:
+    broken = pa.array([b"fine", b"\xff\xfe"], pa.binary()).view(pa.string())
+    uri = write(tmp_path / "p.parquet", {"prompt": broken, "prompt_id": ["x", "y"]})
+    with pytest.raises(PromptTableError, match=r"p\.parquet: column 'prompt', row 1: not UTF-8"):
+        read_all(uri)
+
+
 def test_a_place_without_parquet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="no Parquet files"):
         open_prompts(str(tmp_path))
