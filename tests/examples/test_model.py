@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from examples.shapes.dataset import draw_many
-from examples.shapes.generate import generate, share_right, verdicts
+from examples.shapes.drawing import SIDE
+from examples.shapes.generate import SAMPLER, generate, share_right, verdicts
 from examples.shapes.prompts import choose_scenes
 from examples.shapes.world import caption, spoken
-from meissonic.checkpoint import Meissonic
+from meissonic.checkpoint import Meissonic, read_generation_config
+from meissonic.config import GenerationConfig
 
 MODEL = Path(__file__).parents[2] / "examples/shapes/model"
 
@@ -22,6 +24,10 @@ def model() -> Meissonic:
 
 def test_the_folder_is_small() -> None:
     assert sum(path.stat().st_size for path in MODEL.rglob("*") if path.is_file()) <= 10_000_000
+
+
+def test_the_folder_carries_the_sampler_settings_of_the_code() -> None:
+    assert read_generation_config(MODEL) == GenerationConfig(width=SIDE, height=SIDE, sampler=SAMPLER)
 
 
 def test_held_out_captions_of_one_shape_come_out_right(model: Meissonic) -> None:
