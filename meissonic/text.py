@@ -65,45 +65,48 @@ class TextEncoder(nn.Module):
     def to_huggingface(self) -> dict[str, Tensor]:
         """The weights under the released names."""
         own = self.tower.state_dict()
-        weights = {
-            "text_model.embeddings.token_embedding.weight": own["token_embedding.weight"],
-            "text_model.embeddings.position_embedding.weight": own["positional_embedding"],
-            "text_model.final_layer_norm.weight": own["ln_final.weight"],
-            "text_model.final_layer_norm.bias": own["ln_final.bias"],
-            "text_projection.weight": own["text_projection"].T,
-        }
-        for i in range(self.config.num_hidden_layers):
-            theirs, ours = f"text_model.encoder.layers.{i}.", f"transformer.resblocks.{i}."
-            for kind in ("weight", "bias"):
-                q, k, v = own[f"{ours}attn.in_proj_{kind}"].chunk(3)
-                weights |= {
-                    f"{theirs}self_attn.{n}_proj.{kind}": w for n, w in zip("qkv", (q, k, v), strict=True)
-                }
-                weights |= {
-                    f"{theirs}{hf}.{kind}": own[f"{ours}{oc}.{kind}"] for hf, oc in LAYER_NAMES.items()
-                }
-        return weights
+        weights = {theirs: own[ours] for theirs, ours in self._renamed().items()}
+        for ours, theirs in self._joined().items():
+            weights |= zip(theirs, own[ours].chunk(3), strict=True)
+        return weights | {"text_projection.weight": own["text_projection"].T}
 
     def from_huggingface(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Released names -> this module's state dict; every tensor of `to_huggingface` must be there."""
-        own = {
-            "tower.token_embedding.weight": weights["text_model.embeddings.token_embedding.weight"],
-            "tower.positional_embedding": weights["text_model.embeddings.position_embedding.weight"],
-            "tower.ln_final.weight": weights["text_model.final_layer_norm.weight"],
-            "tower.ln_final.bias": weights["text_model.final_layer_norm.bias"],
-            "tower.text_projection": weights["text_projection.weight"].T,
+        own = {ours: weights[theirs] for theirs, ours in self._renamed().items()}
+        own |= {
+            ours: torch.cat([weights[name] for name in theirs]) for ours, theirs in self._joined().items()
         }
+        own["text_projection"] = weights["text_projection.weight"].T
+        return {f"tower.{name}": weight for name, weight in own.items()}
+
+    def _renamed(self) -> dict[str, str]:
+        """Released name -> open_clip's, of the tensors that are the same in both."""
+        names = dict(TOWER_NAMES)
         for i in range(self.config.num_hidden_layers):
-            theirs, ours = f"text_model.encoder.layers.{i}.", f"tower.transformer.resblocks.{i}."
-            for kind in ("weight", "bias"):
-                parts = [weights[f"{theirs}self_attn.{n}_proj.{kind}"] for n in "qkv"]
-                own[f"{ours}attn.in_proj_{kind}"] = torch.cat(parts)
-                own |= {
-                    f"{ours}{oc}.{kind}": weights[f"{theirs}{hf}.{kind}"] for hf, oc in LAYER_NAMES.items()
-                }
-        return own
+            for theirs, ours in LAYER_NAMES.items():
+                for kind in ("weight", "bias"):
+                    names[f"text_model.encoder.layers.{i}.{theirs}.{kind}"] = (
+                        f"transformer.resblocks.{i}.{ours}.{kind}"
+                    )
+        return names
+
+    def _joined(self) -> dict[str, list[str]]:
+        """open_clip's joint projections -> the released ones of query, key and value."""
+        return {
+            f"transformer.resblocks.{i}.attn.in_proj_{kind}": [
+                f"text_model.encoder.layers.{i}.self_attn.{name}_proj.{kind}" for name in "qkv"
+            ]
+            for i in range(self.config.num_hidden_layers)
+            for kind in ("weight", "bias")
+        }
 
 
+TOWER_NAMES = {
+    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    "text_model.final_layer_norm.weight": "ln_final.weight",
+    "text_model.final_layer_norm.bias": "ln_final.bias",
+}
 LAYER_NAMES = {
     "self_attn.out_proj": "attn.out_proj",
     "layer_norm1": "ln_1",

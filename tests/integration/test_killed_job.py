@@ -14,14 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.storage import open_storage
 from pipelines.verify import verify
-
-KILLS = 10
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
-def start(prompts: Path, output: Path) -> subprocess.Popen[str]:
+def start(prompts: Path, output: str) -> subprocess.Popen[str]:
     settings = [
         f"prompts={prompts}",
         f"output={output}",
@@ -51,36 +50,43 @@ def prompts(tmp_path: Path) -> Path:
     return tmp_path / "prompts.parquet"
 
 
-def test_a_job_killed_ten_times_ends_with_the_bytes_of_an_undisturbed_one(
-    prompts: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("place", "num_kills"), [("folder", 10), pytest.param("s3", 3, marks=pytest.mark.s3)]
+)
+def test_a_job_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(
+    place: str, num_kills: int, prompts: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    root = str(tmp_path)
+    if place == "s3":
+        request.getfixturevalue("s3_server")
+        root = f"s3://bucket/{tmp_path.name}"
+    undisturbed, disturbed = f"{root}/undisturbed", f"{root}/disturbed"
     output, _ = (first := start(prompts, undisturbed)).communicate()
     assert first.returncode == 0, output
 
     moments = random.Random(0)
-    killed_while_committing = 0
-    for _ in range(KILLS):
+    killed_while_running = 0
+    for _ in range(num_kills):
         job = start(prompts, disturbed)
-        before = num_commits(disturbed)
-        wait_until_it_commits(job, disturbed, before)
+        wait_until_it_commits(job, disturbed, num_commits(disturbed))
         time.sleep(moments.random())
         if job.poll() is None:
-            killed_while_committing += 1
+            killed_while_running += 1
             os.killpg(job.pid, signal.SIGKILL)
         job.communicate()
-    assert killed_while_committing >= KILLS // 2
+    assert killed_while_running >= num_kills // 2
     output, _ = (last := start(prompts, disturbed)).communicate()
     assert last.returncode == 0, output
     assert "400 of 400 prompts done, 0 failed" in output
 
-    assert (disturbed / "manifest.json").read_bytes() == (undisturbed / "manifest.json").read_bytes()
-    assert verify(str(disturbed)).problems == []
+    manifests = [open_storage(folder).read("manifest.json") for folder in (undisturbed, disturbed)]
+    assert manifests[0] == manifests[1]
+    assert verify(disturbed).problems == []
 
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(prompts: Path, tmp_path: Path) -> None:
-    job = start(prompts, tmp_path / "out")
-    wait_until_it_commits(job, tmp_path / "out", 0)
+    job = start(prompts, str(tmp_path / "out"))
+    wait_until_it_commits(job, str(tmp_path / "out"), 0)
     job.send_signal(signal.SIGINT)
     output, _ = job.communicate(timeout=120)
     assert job.returncode == 130, output
@@ -88,11 +94,11 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(prompts: Path, tmp_path: Pat
     assert "Traceback" not in output
 
 
-def num_commits(output: Path) -> int:
-    return sum(1 for _ in (output / "commits").glob("*.json"))
+def num_commits(output: str) -> int:
+    return sum(1 for _ in open_storage(output).list("commits/"))
 
 
-def wait_until_it_commits(job: subprocess.Popen[str], output: Path, before: int) -> None:
+def wait_until_it_commits(job: subprocess.Popen[str], output: str, before: int) -> None:
     """Wait until the job has committed units of its own, or has ended."""
     while job.poll() is None and num_commits(output) == before:
         time.sleep(0.05)
