@@ -57,6 +57,7 @@ def _rows_of(output: Path, unit_ids: set[str]) -> set[str]:
     return {f"row-{first[unit.path] + row}" for unit in units for row in unit.row_numbers}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_killed_job_goes_on_where_it_was(source: str, tmp_path: Path) -> None:
     output, log = tmp_path / "out", tmp_path / "log"

@@ -159,6 +159,7 @@ def test_too_many_failures_stop_the_job(tmp_path: Path) -> None:
     assert len(ledger.committed(ledger.planned())) < 80
 
 
+@pytest.mark.slow
 def test_results_are_committed_while_others_are_still_read(source: str, tmp_path: Path) -> None:
     source = write_input(tmp_path / "many", rows=200)
     ledger = square_ledger(str(tmp_path / "out"), source)
