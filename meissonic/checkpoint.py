@@ -106,9 +106,8 @@ class Meissonic:
         """Load a folder of the released layout from a local path, in evaluation mode.
 
         Args:
-            folder: holds `transformer/`, `vqvae/`, `text_encoder/`, `tokenizer/` and `scheduler/`; other
-            files are
-                not looked at.
+            folder: holds `transformer/`, `vqvae/`, `text_encoder/`, `tokenizer/` and `scheduler/`; what
+                else is in it is not looked at.
             dtype: of the weights. With float16 the VQ model stays in float32: its decoder overflows.
             device: where the weights go.
 

@@ -26,8 +26,7 @@ class PackImages:
 
     Attributes:
         images: Where the encoded images go. In `webdataset` and `files` the Parquet rows keep their paths
-            within
-            `data/`, and no bytes.
+            within `data/`, and no bytes.
     """
 
     images: Images

@@ -35,8 +35,7 @@ class PromptTable:
         objects: The files.
         passed_through: Its columns that are not in `PROMPTS`.
         repeats: Where it has no `prompt_id`: for rows that equal earlier ones, by file and row number, how
-            many
-            came before. They need ids of their own.
+            many came before. They need ids of their own.
     """
 
     storage: Storage
@@ -65,8 +64,7 @@ def open_prompts(uri: str) -> PromptTable:
 
     Raises:
         PromptTableError: A file has no `prompt`, a column of a wrong type, a value that its column's type
-            cannot
-            hold, other columns than the first file, or an id that is null or repeated.
+            cannot hold, other columns than the first file, or an id that is null or repeated.
         PlanError: There is no Parquet there.
     """
     found = find_parquet(uri)
