@@ -5,9 +5,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipelines.errors import LedgerError
+from pipelines.json_files import parse_json
+from pipelines.storage import Storage
 from schemas.manifest import ObjectEntry, json_bytes
 
 FORMAT = "meissonic-commit-1"
+COMMITS = "commits/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +29,7 @@ class Commit:
         failed: The object of dead letters, where there are any.
         failures: Dead letters by "stage: error type".
         seconds: Where the time went, by stage.
+        events: What the worker noted, such as memory that ran out, and how often.
         attempts: Times that a worker began the unit in the run that finished it.
         host: Node that committed it.
         started_at: Unix time when the unit was read, in seconds.
@@ -42,6 +47,7 @@ class Commit:
     failed: ObjectEntry | None
     failures: dict[str, int]
     seconds: dict[str, float]
+    events: dict[str, int]
     attempts: int
     host: str
     started_at: float
@@ -67,6 +73,29 @@ class Commit:
         fields["outputs"] = tuple(ObjectEntry(**entry) for entry in value["outputs"])
         fields["failed"] = None if value["failed"] is None else ObjectEntry(**value["failed"])
         return cls(**fields)
+
+
+def commit_path(unit_id: str) -> str:
+    """Where a unit's commit record is."""
+    return f"{COMMITS}{unit_id}.json"
+
+
+def read_commit(storage: Storage, unit_id: str) -> Commit:
+    """One unit's commit record.
+
+    Raises:
+        ObjectMissingError: The unit is not done.
+        LedgerError: What is there is no commit record.
+    """
+    path = commit_path(unit_id)
+    value = parse_json(storage.read(path), storage.uri_of(path))
+    try:
+        return Commit.from_json(value)
+    except (KeyError, TypeError) as error:
+        raise LedgerError(
+            f"{storage.uri_of(path)}: not a commit record ({error}); "
+            "delete it to have the unit computed again"
+        ) from error
 
 
 def row_ids_digest(ids: Iterable[str]) -> str:

@@ -6,3 +6,7 @@ class RefusalError(Exception):
 
     The command line shows the message alone; any other error is a fault of the program, with a traceback.
     """
+
+
+class LedgerError(RefusalError):
+    """The output folder belongs to another run, or its records contradict each other."""

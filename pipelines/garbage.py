@@ -4,6 +4,7 @@ import time
 
 from pipelines.ledger import Ledger
 from pipelines.manifest import MANIFEST_PATH, read_manifest
+from pipelines.records import Records
 from pipelines.storage import TEMPORARY, Storage, StoredObject
 
 _KEPT_CLEAN = ("data/", "failed/", "manifest/", TEMPORARY)
@@ -22,9 +23,10 @@ def find_garbage(output: str, older_than_s: float = DEFAULT_AGE_S) -> list[Store
         LedgerError: There is no run in the folder, or a commit record is damaged.
     """
     ledger = Ledger.load(output)
-    commits = ledger.committed(ledger.planned())
-    named = {entry.path for commit in commits.values() for entry in commit.outputs}
-    named |= {commit.failed.path for commit in commits.values() if commit.failed is not None}
+    named: set[str] = set()
+    # the records themselves: a rollup may be older than a record that was deleted and made again
+    for commit in Records(ledger.storage, ledger.planned(), rollups=False).in_order():
+        named.update(entry.path for entry in (*commit.outputs, commit.failed) if entry is not None)
     named |= _manifest_parts(ledger.storage)
     latest = time.time() - older_than_s
     entries = [entry for prefix in _KEPT_CLEAN for entry in ledger.storage.list(prefix)]

@@ -17,9 +17,10 @@ from pipelines.budget import cluster_nodes, on_cluster
 from pipelines.code_version import code_version
 from pipelines.config import build_config, differences, identity, merged, settings
 from pipelines.dataset_card import write_card
+from pipelines.errors import LedgerError
 from pipelines.generation_config import GenerateConfig, with_model_settings
 from pipelines.generation_worker import GenerationModels, GenerationWorker
-from pipelines.ledger import Ledger, LedgerError, RunSpec
+from pipelines.ledger import Ledger, RunSpec
 from pipelines.models import ModelError, fetch_model, model_id
 from pipelines.packing import PackImages
 from pipelines.plan import plan_units
@@ -65,6 +66,7 @@ class GenerationJob:
             read=self.prompts.read,
             pack=PackImages(images=config.images),
             resources=resources,
+            unit_timeout_s=config.unit_timeout_s,
             max_failure_rate=config.max_failure_rate,
             failure_rate_rows=config.failure_rate_rows,
         )

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from meissonic import SamplerConfig
 from meissonic.checkpoint import read_generation_config
 from pipelines.config import Config, Operational, Resources
-from pipelines.images import ImageFormat
+from pipelines.images import ImageFormat, RowImages
 
 Images = Literal["parquet", "webdataset", "files"]
 
@@ -70,6 +70,10 @@ class GenerateConfig(Config):
         image_quality: Of jpeg and webp, 1 to 100.
         tokens: Whether to keep the token grids.
         scorers: Scores to add.
+        row_images: What the `image` and `mask` of a row may name, and how large these may be. `max_bytes`,
+            `max_pixels` and `max_redirects` decide which rows fail; its others are of the place it runs in.
+        unit_timeout_s: Seconds that a worker may take for a unit; then its rows are run apart, and one that
+            hangs becomes a dead letter.
         max_failure_rate: The job stops when more than this part of the rows fails.
         failure_rate_rows: Rows to see before it does.
     """
@@ -92,6 +96,8 @@ class GenerateConfig(Config):
     image_quality: int = Field(default=95, ge=1, le=100)
     tokens: bool = True
     scorers: tuple[ScorerSettings, ...] = ()
+    row_images: RowImages = RowImages()
+    unit_timeout_s: Annotated[float, Operational()] = Field(default=3600.0, gt=0)
     max_failure_rate: Annotated[float, Operational()] = Field(default=0.5, ge=0, le=1)
     failure_rate_rows: Annotated[int, Operational()] = Field(default=200, ge=1)
 

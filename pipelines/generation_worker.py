@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
+import traceback
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +19,7 @@ import pyarrow as pa
 import torch
 
 from meissonic import Meissonic, SampleRequest, decode, sample, to_uint8
-from meissonic.sampling import MAX_SEED, check_request
+from meissonic.sampling import MAX_SEED, BatchShape, batch_shape, check_request
 from pipelines.generation_config import GenerateConfig, sampler_config
 from pipelines.images import (
     SUFFIXES,
@@ -37,6 +40,8 @@ ENCODING_THREADS = 2
 MAX_IMAGES = 10_000
 SAMPLE_ID_HEX = 32
 MAX_CODES = 2**16
+BROKEN_DEVICE = 70
+"""Exit status of a worker whose device reported an error that only a new process can clear."""
 
 
 class PromptRowError(ValueError):
@@ -99,7 +104,8 @@ class GenerationWorker:
             raise ModelError(
                 f"{config.model}: {codes} codes; tokens are stored as uint16, {MAX_CODES} at most"
             )
-        self.batch_size = config.batch_size
+        self.batch_sizes: dict[BatchShape, int] = {}  # what fits, where the config's did not
+        self.events: Counter[str] = Counter()  # of the unit at hand
         self.scorers = {
             scorer.name: ClipScorer(
                 fetch_model(scorer.model, models.scorer_digests[scorer.name], names=None).folder,
@@ -112,8 +118,16 @@ class GenerationWorker:
 
     def process(self, rows: pa.Table) -> WorkerResult:
         """Prompt rows (see `PromptTable.read`) -> one row of GENERATIONS an image."""
+        try:
+            return self._process(rows)
+        except torch.AcceleratorError:
+            # no work is possible in this process any more: a new one finds the row that does it
+            traceback.print_exc()
+            os._exit(BROKEN_DEVICE)
+
+    def _process(self, rows: pa.Table) -> WorkerResult:
         clock = Clock()
-        self.batch_size = self.config.batch_size  # memory that ran out in one unit may suffice for the next
+        self.events = Counter()
         failed: dict[int, DeadLetter] = {}
         wanted: list[Wanted] = []
         with clock.measured("prepare"):
@@ -137,7 +151,7 @@ class GenerationWorker:
         with clock.measured("encode"):
             table = self._table(rows, kept)
         letters = [failed[index] for index in sorted(failed)]
-        return WorkerResult(table=table, failed=letters, seconds=clock.seconds)
+        return WorkerResult(table=table, failed=letters, seconds=clock.seconds, events=dict(self.events))
 
     def _wanted(self, index: int, row: dict[str, Any]) -> list[Wanted]:
         """The images of one prompt row.
@@ -165,6 +179,7 @@ class GenerationWorker:
             raise PromptRowError("mask or strength without an image")
         sources: dict[str, Any] = {"source_image_id": None, "source_mask_id": None}
         inputs: dict[str, Any] = {}
+        limits = self.config.row_images
         # a size that the model cannot make is refused before an image is resized to it
         plain = SampleRequest(
             prompt=row["prompt"],
@@ -175,14 +190,14 @@ class GenerationWorker:
         )
         check_request(self.model, plain)
         if row["image"] is not None:
-            data = image_bytes(row["image"], self.prompts_uri)
-            inputs["image"] = start_image(data, **sizes)
+            data = image_bytes(row["image"], self.prompts_uri, limits)
+            inputs["image"] = start_image(data, **sizes, limits=limits)
             inputs["strength"] = 1.0 if row["strength"] is None else row["strength"]
             sources["source_image_id"] = image_id(data)
             if row["mask"] is not None:
-                data = image_bytes(row["mask"], self.prompts_uri)
+                data = image_bytes(row["mask"], self.prompts_uri, limits)
                 factor = self.model.vq.config.factor
-                inputs["mask"] = token_mask(data, sizes["width"] // factor, sizes["height"] // factor)
+                inputs["mask"] = token_mask(data, sizes["width"] // factor, sizes["height"] // factor, limits)
                 sources["source_mask_id"] = image_id(data)
         images = []
         for number in range(count):
@@ -231,24 +246,43 @@ class GenerationWorker:
         return facts | {"sample_id": hashlib.sha256(text.encode()).hexdigest()[:SAMPLE_ID_HEX]}
 
     def _make_all(self, requests: list[SampleRequest], clock: Clock) -> list[Made | None]:
-        """Make all images, in smaller batches if memory runs out; None where logits were not finite."""
+        """Make all images; None where logits were not finite."""
+        groups: dict[BatchShape, list[int]] = {}
+        for index, request in enumerate(requests):
+            groups.setdefault(batch_shape(self.model, request), []).append(index)
         made: dict[int, Made | None] = {}
-        while len(made) < len(requests):
-            left = [index for index in range(len(requests)) if index not in made]
-            try:
-                for indices, batch in self._make([requests[index] for index in left], clock):
-                    made.update(zip((left[i] for i in indices), batch, strict=True))
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
-                    raise
-                self.batch_size //= 2
-                torch.cuda.empty_cache()
+        for shape, indices in groups.items():
+            made |= self._make_group(shape, {index: requests[index] for index in indices}, clock)
         return [made[index] for index in range(len(requests))]
 
+    def _make_group(
+        self, shape: BatchShape, requests: dict[int, SampleRequest], clock: Clock
+    ) -> dict[int, Made | None]:
+        """Make images of one shape; when memory runs out, in batches of half the size, also from then on.
+
+        Raises:
+            MemoryError: It does not suffice for a single image.
+        """
+        made: dict[int, Made | None] = {}
+        while len(made) < len(requests):
+            left = [index for index in requests if index not in made]
+            batch_size = self.batch_sizes.get(shape, self.config.batch_size)
+            try:
+                for indices, batch in self._make([requests[index] for index in left], batch_size, clock):
+                    made.update(zip((left[i] for i in indices), batch, strict=True))
+            except torch.OutOfMemoryError as error:
+                self.events[f"out of memory at {shape.width}x{shape.height}, batch {batch_size}"] += 1
+                if batch_size == 1:
+                    # the original tells bytes that vary between runs, and ends in a dead letter
+                    raise MemoryError(f"no memory for one image of {shape.width}x{shape.height}") from error
+                self.batch_sizes[shape] = batch_size // 2
+                torch.cuda.empty_cache()
+        return made
+
     def _make(
-        self, requests: list[SampleRequest], clock: Clock
+        self, requests: list[SampleRequest], batch_size: int, clock: Clock
     ) -> Iterator[tuple[list[int], list[Made | None]]]:
-        batches = sample(self.model, requests, batch_size=self.batch_size)
+        batches = sample(self.model, requests, batch_size=batch_size)
         while True:
             with clock.measured("sample"):
                 item = next(batches, None)
@@ -258,7 +292,7 @@ class GenerationWorker:
             finite = (tokens < self.model.transformer.config.codebook_size).flatten(1).all(1).tolist()
             codes = tokens.clamp_max(self.model.transformer.config.codebook_size - 1)
             with clock.measured("decode"):
-                pixels = to_uint8(decode(self.model, codes, batch_size=self.batch_size)).numpy()
+                pixels = to_uint8(decode(self.model, codes, batch_size=batch_size)).numpy()
             futures = [
                 self.encoders.submit(encode_image, p, self.config.image_format, self.config.image_quality)
                 for p in pixels

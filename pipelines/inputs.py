@@ -40,7 +40,7 @@ def find_parquet(uri: str) -> ParquetInput:
         StorageError: The storage cannot be read.
     """
     storage, name = split_uri(uri)
-    if uri.endswith(".parquet") and storage.exists(name):
+    if name.endswith(".parquet") and storage.exists(name):
         return ParquetInput(storage=storage, objects=_described(storage, [name]))
     storage = open_storage(uri)
     if storage.exists(MANIFEST_PATH):

@@ -3,36 +3,33 @@
     run.json           what was asked for (first writer wins; another request is refused)
     plan.parquet       the units; retries/ROUND.parquet the units of each retry round
     data/, failed/     results and dead letters, named for their unit
-    commits/UNIT.json  a unit is done if and only if this exists
+    commits/UNIT.json  a unit is done if and only if this exists; rollups/ holds copies
     manifest.json      all data objects, once every unit is done
 
 Units are committed by `pipelines.unit_result`.
 """
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.commit import Commit
+from pipelines.commit import COMMITS, Commit, commit_path, read_commit
 from pipelines.config import differences
-from pipelines.errors import RefusalError
-from pipelines.manifest import manifest_files, parse_json
-from pipelines.plan import Unit, plan_digest, plan_table, read_plan, retry_unit
+from pipelines.errors import LedgerError
+from pipelines.json_files import parse_json
+from pipelines.manifest import by_position, manifest_files
+from pipelines.plan import Plan, Unit, plan_digest, plan_of, read_plan, retry_unit
+from pipelines.records import Records
 from pipelines.shards import parquet_bytes
 from pipelines.storage import ObjectMissingError, Storage, open_storage
+from pipelines.storage.probe import probe
 from schemas.manifest import json_bytes
 
 FORMAT = "meissonic-run-1"
-RUN_PATH, PLAN_PATH, RETRIES, COMMITS = "run.json", "plan.parquet", "retries/", "commits/"
-_THREADS = 32
-
-
-class LedgerError(RefusalError):
-    """The output folder belongs to another run, or its records contradict each other."""
+RUN_PATH, PLAN_PATH, RETRIES = "run.json", "plan.parquet", "retries/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +61,7 @@ class Ledger:
     spec: RunSpec
 
     @classmethod
-    def open(cls, uri: str, spec: RunSpec, units: Sequence[Unit]) -> "Ledger":
+    def open(cls, uri: str, spec: RunSpec, plan: Plan) -> "Ledger":
         """Begin the run in an empty folder, or go on with the same run.
 
         Raises:
@@ -72,13 +69,14 @@ class Ledger:
         """
         storage = open_storage(uri)
         ledger = cls(storage=storage, spec=spec)
-        request = {"format": FORMAT, "plan": plan_digest(units)} | ledger._spec_json()
+        request = {"format": FORMAT, "plan": plan_digest(plan)} | ledger._spec_json()
+        probe(storage)
         _refuse_foreign_files(storage)
         storage.create(RUN_PATH, json_bytes(request))
         # Read back in any case: some servers ignore the condition, and then the last writer has won.
         found = parse_json(storage.read(RUN_PATH), storage.uri_of(RUN_PATH))
-        ledger._refuse_other_run(found, request, units)
-        storage.create(PLAN_PATH, parquet_bytes(plan_table(units)))
+        ledger._refuse_other_run(found, request, plan)
+        storage.create(PLAN_PATH, parquet_bytes(plan.table))
         return ledger
 
     @classmethod
@@ -98,31 +96,16 @@ class Ledger:
         names = RunSpec.__dataclass_fields__
         return cls(storage=storage, spec=RunSpec(**{name: found[name] for name in names}))
 
-    def planned(self) -> list[Unit]:
+    def planned(self) -> Plan:
         """All units: the plan's, then those of each retry round."""
-        units = read_plan(self.storage.read(PLAN_PATH))
-        for number in range(1, self._retry_rounds() + 1):
-            units += read_plan(self.storage.read(_retry_path(number)))
-        return units
+        retries = map(_retry_path, range(1, self._retry_rounds() + 1))
+        return read_plan(*map(self.storage.read, [PLAN_PATH, *retries]))
 
     def committed(self, units: Iterable[Unit]) -> dict[str, Commit]:
-        """The commit records of those of the units that are done, by unit id."""
-        names = {entry.path for entry in self.storage.list(COMMITS)}  # one missed is only computed again
+        """The commit records of those of the units that are done, by unit id; for few units."""
+        names = {entry.path for entry in self.storage.list(COMMITS)}
         done = [unit.id for unit in units if commit_path(unit.id) in names]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            return dict(zip(done, pool.map(self.read_commit, done), strict=True))
-
-    def read_commit(self, unit_id: str) -> Commit:
-        """One unit's commit record; ObjectMissingError while the unit is not done."""
-        path = commit_path(unit_id)
-        uri = self.storage.uri_of(path)
-        value = parse_json(self.storage.read(path), uri)
-        try:
-            return Commit.from_json(value)
-        except (KeyError, TypeError) as error:
-            raise LedgerError(
-                f"{uri}: not a commit record ({error}); delete it to have the unit computed again"
-            ) from error
+        return {unit_id: read_commit(self.storage, unit_id) for unit_id in done}
 
     def plan_retries(self) -> list[Unit]:
         """Plan a round that runs all dead letters again; goes on with the last round while it is not done.
@@ -133,61 +116,48 @@ class Ledger:
         Raises:
             LedgerError: Units of the run itself are not done.
         """
-        units = self.planned()
-        commits = self.committed(units)
-        pending = [unit for unit in units if unit.id not in commits]
-        number = max(unit.round for unit in units)
+        plan = self.planned()
+        records = Records(self.storage, plan)
+        pending = plan.take(records.pending())
+        number = len(plan.rounds)
         if any(unit.round == 0 for unit in pending):
             raise LedgerError(
-                f"{self.storage.uri}: {len(pending)} of {len(units)} units are not done; "
+                f"{self.storage.uri}: {len(pending)} of {len(plan)} units are not done; "
                 "run the job to its end first"
             )
         if pending:
             return pending
         retries = []
-        for unit in newest_attempts(units):
-            if (entry := commits[unit.id].failed) is not None:
+        for attempts in by_position(records.in_order()):
+            if (entry := attempts[-1].failed) is not None:
                 table = pq.read_table(pa.BufferReader(self.storage.read(entry.path)))
-                retries.append(retry_unit(unit, number + 1, table["row"].to_pylist()))
+                index = plan.index_of(attempts[0].unit)
+                assert index is not None  # the records are the plan's
+                retries.append(retry_unit(plan[index], number, table["row"].to_pylist()))
         if retries:
-            self.storage.create(_retry_path(number + 1), parquet_bytes(plan_table(retries)))
+            self.storage.create(_retry_path(number), parquet_bytes(plan_of(retries).table))
         return retries
 
-    def manifest(self, units: Sequence[Unit], commits: dict[str, Commit]) -> dict[str, bytes]:
-        """The manifest's files by path, from the commit records of all units; `manifest.json` is last."""
-        ordered = sorted(units, key=lambda unit: (unit.position, unit.round))
-        newest = newest_attempts(units)
-        totals = {
-            "job": self.spec.job,
-            "units": len(newest),
-            "rows_in": sum(unit.row_stop - unit.row_start for unit in newest),
-            "rows_done": sum(commits[unit.id].rows_done for unit in ordered),
-            "rows_failed": sum(commits[unit.id].rows_failed for unit in newest),
-            "rows_out": sum(commits[unit.id].rows_out for unit in ordered),
-            "unique_id": self.spec.unique_id,
-        }
-        data = [entry for unit in ordered for entry in commits[unit.id].outputs]
-        failed = [commits[unit.id].failed for unit in newest]
-        return manifest_files(totals, data, [entry for entry in failed if entry is not None])
+    def manifest(self, commits: Iterable[Commit]) -> Iterator[tuple[str, bytes]]:
+        """The manifest's files, path and bytes, from the records of all units in order."""
+        return manifest_files({"job": self.spec.job, "unique_id": self.spec.unique_id}, commits)
 
-    def write_manifest(self, units: Sequence[Unit], commits: dict[str, Commit]) -> str:
+    def write_manifest(self, commits: Iterable[Commit]) -> str:
         """Write the manifest, parts first; returns the URI of `manifest.json`."""
-        for path, data in (files := self.manifest(units, commits)).items():
+        for path, data in self.manifest(commits):
             self.storage.write(path, data)
-        return self.storage.uri_of(list(files)[-1])
+        return self.storage.uri_of(path)
 
     def _spec_json(self) -> dict[str, Any]:
         return {name: getattr(self.spec, name) for name in RunSpec.__dataclass_fields__}
 
-    def _refuse_other_run(
-        self, found: dict[str, Any], request: dict[str, Any], units: Sequence[Unit]
-    ) -> None:
+    def _refuse_other_run(self, found: dict[str, Any], request: dict[str, Any], plan: Plan) -> None:
         compared = ("format", "job", "config", "row_id", "unique_id")
         lines = differences({n: found.get(n) for n in compared}, {n: request[n] for n in compared})
         what = "was begun with another configuration"
         if not lines and found.get("plan") != request["plan"]:
             what = "was begun with another input"
-            lines = self._input_differences(units)
+            lines = self._input_differences(plan)
         if lines:
             raise LedgerError(
                 f"{self.storage.uri}: the run in this folder {what}:\n"
@@ -195,12 +165,12 @@ class Ledger:
                 + "\nuse the same again to go on with it, or another output folder"
             )
 
-    def _input_differences(self, units: Sequence[Unit]) -> list[str]:
+    def _input_differences(self, plan: Plan) -> list[str]:
         try:
             before = read_plan(self.storage.read(PLAN_PATH))
         except ObjectMissingError:
             return ["the run stopped before it wrote its plan; delete the folder if it holds nothing else"]
-        return differences(_object_rows(before), _object_rows(units)) or ["the units are cut in another way"]
+        return differences(_object_rows(before), _object_rows(plan)) or ["the units are cut in another way"]
 
     def _retry_rounds(self) -> int:
         number = 0
@@ -209,29 +179,14 @@ class Ledger:
         return number
 
 
-def commit_path(unit_id: str) -> str:
-    """Where a unit's commit record is."""
-    return f"{COMMITS}{unit_id}.json"
-
-
-def newest_attempts(units: Iterable[Unit]) -> list[Unit]:
-    """For each unit of the plan the last that ran its rows: itself, or its latest retry; by position."""
-    newest: dict[int, Unit] = {}
-    for unit in sorted(units, key=lambda unit: unit.round):
-        newest[unit.position] = unit
-    return [newest[position] for position in sorted(newest)]
-
-
 def _retry_path(number: int) -> str:
     return f"{RETRIES}{number:04d}.parquet"
 
 
-def _object_rows(units: Iterable[Unit]) -> dict[str, str]:
+def _object_rows(plan: Plan) -> dict[str, str]:
     """What the plan says of each input object, for a comparison that people read."""
-    stops: dict[str, str] = {}
-    for unit in units:
-        stops[unit.path] = f"{unit.row_stop} rows, {unit.fingerprint}"
-    return stops
+    objects = plan.table.group_by(["path", "fingerprint"]).aggregate([("row_stop", "max")])
+    return {o["path"]: f"{o['row_stop_max']} rows, {o['fingerprint']}" for o in objects.to_pylist()}
 
 
 def _refuse_foreign_files(storage: Storage) -> None:

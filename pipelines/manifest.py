@@ -1,33 +1,50 @@
 """Write and read a dataset's `manifest.json`."""
 
-import json
-from collections.abc import Iterable
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
+from pipelines.commit import Commit
+from pipelines.json_files import parse_json
+from pipelines.plan import unit_key
 from pipelines.storage import Storage, StorageError
-from schemas.manifest import FORMAT, PART_OBJECTS, ObjectEntry, json_bytes, section
+from schemas.manifest import FORMAT, PART_OBJECTS, ObjectEntry, Section, json_bytes
 
 MANIFEST_PATH = "manifest.json"
 
 
 def manifest_files(
-    totals: dict[str, Any],
-    data: Iterable[ObjectEntry],
-    failed: Iterable[ObjectEntry],
-    part_objects: int = PART_OBJECTS,
-) -> dict[str, bytes]:
-    """The manifest as files by path, `manifest.json` last; equal arguments give equal bytes.
+    facts: dict[str, Any], commits: Iterable[Commit], part_objects: int = PART_OBJECTS
+) -> Iterator[tuple[str, bytes]]:
+    """The manifest as files, path and bytes, made while the records are read; `manifest.json` is last.
 
     Args:
-        totals: Values for the manifest's own keys, such as the job's name.
-        data: The data objects, in the order that readers shall use.
-        failed: The objects of dead letters.
+        facts: Values for the manifest's own keys, such as the job's name.
+        commits: The records of all units of the plan and its retries, by position and round. Of the dead
+            letters of a position the last round's count.
         part_objects: Objects to name before they are split into parts.
     """
-    data_section, data_parts = section("objects", data, part_objects)
-    failed_section, failed_parts = section("failed", failed, part_objects)
-    manifest = {"format": FORMAT, "failed": failed_section} | data_section | totals
-    return data_parts | failed_parts | {MANIFEST_PATH: json_bytes(manifest)}
+    data, failed = Section("objects", part_objects), Section("failed", part_objects)
+    totals = Counter(units=0, rows_in=0, rows_done=0, rows_failed=0, rows_out=0)
+    for attempts in by_position(commits):
+        for commit in attempts:
+            totals.update(rows_done=commit.rows_done, rows_out=commit.rows_out)
+            yield from filter(None, map(data.add, commit.outputs))
+        newest = attempts[-1]
+        totals.update(units=1, rows_in=attempts[0].rows_in, rows_failed=newest.rows_failed)
+        if newest.failed is not None and (part := failed.add(newest.failed)):
+            yield part
+    (data_section, data_part), (failed_section, failed_part) = data.end(), failed.end()
+    yield from filter(None, (data_part, failed_part))
+    manifest = {"format": FORMAT, "failed": failed_section} | data_section | facts | totals
+    yield MANIFEST_PATH, json_bytes(manifest)
+
+
+def by_position(commits: Iterable[Commit]) -> Iterator[list[Commit]]:
+    """The records of each position: the plan's unit, then its retries."""
+    for _, group in itertools.groupby(commits, key=lambda commit: unit_key(commit.unit)[0]):
+        yield list(group)
 
 
 def read_manifest(storage: Storage) -> dict[str, Any]:
@@ -55,16 +72,3 @@ def read_entries(storage: Storage, name: Literal["data", "failed"] = "data") -> 
         files = [parse_json(storage.read(p["path"]), uri) for p, uri in zip(part["parts"], uris, strict=True)]
         objects = [entry for file in files for entry in file["objects"]]
     return [ObjectEntry(**entry) for entry in objects]
-
-
-def parse_json(data: bytes, uri: str) -> dict[str, Any]:
-    """The JSON object in `data`; StorageError with the URI when there is none."""
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise StorageError(
-            f"{uri}: not JSON ({error}); it was damaged or written by another program"
-        ) from error
-    if not isinstance(value, dict):
-        raise StorageError(f"{uri}: not a JSON object; it was damaged or written by another program")
-    return value

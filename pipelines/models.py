@@ -18,7 +18,7 @@ import huggingface_hub
 
 from meissonic.checkpoint import RELEASED_NAMES
 from pipelines.errors import RefusalError
-from pipelines.storage import StorageError, open_storage
+from pipelines.storage import StorageError, open_storage, without_options
 
 PROJECT = Path(__file__).parents[1]
 _CHUNK_BYTES = 1 << 20
@@ -57,7 +57,7 @@ def fetch_model(
     """
     if uri.startswith("hf://"):
         folder = _from_hub(uri, names)
-    elif uri.startswith("s3://"):
+    elif "://" in uri and not uri.startswith("file://"):
         folder = _from_storage(uri, expected_digest, names)
     else:
         folder = _local(uri)
@@ -84,8 +84,8 @@ def folder_digest(folder: Path, names: Sequence[str] | None = RELEASED_NAMES) ->
 
 
 def model_id(uri: str) -> str:
-    """The model's name in the output: its URI without scheme and revision."""
-    return uri.partition("://")[2].partition("@")[0] if "://" in uri else uri
+    """The model's name in the output: its URI without scheme, options and revision."""
+    return without_options(uri).partition("://")[2].partition("@")[0] if "://" in uri else uri
 
 
 def cache_folder() -> Path:

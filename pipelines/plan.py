@@ -1,15 +1,21 @@
 """The plan of a run: its input cut into units. A pure function of the input and the config."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast, overload
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipelines.errors import RefusalError
 from schemas.units import PLAN
+
+_BATCH_UNITS = 4096
 
 
 class PlanError(RefusalError):
@@ -80,7 +86,74 @@ class Unit:
         return cls(**(value | {"rows": None if value["rows"] is None else tuple(value["rows"])}))
 
 
-def plan_units(objects: Iterable[InputObject], unit_rows: int, config_digest: str) -> list[Unit]:
+class Plan(Sequence[Unit]):
+    """The units of a run, kept as columns: a hundred million rows are more than a million units.
+
+    Args:
+        table: Of schema PLAN: the plan's own units by position, then those of each retry round.
+
+    Attributes:
+        table: The same.
+        rounds: The indices of each round's units: the plan's own, then those of each retry round.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table.combine_chunks()
+        self._ids = self.table["id"]
+        self._positions = self.table["position"].to_numpy()
+        cuts = np.flatnonzero(np.diff(self.table["round"].to_numpy())) + 1
+        self.rounds = [range(start, stop) for start, stop in pairwise([0, *cuts.tolist(), len(self)])]
+
+    @overload
+    def __getitem__(self, index: int) -> Unit: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Unit]: ...
+    def __getitem__(self, index: int | slice) -> Unit | list[Unit]:
+        numbers = range(len(self))[index]
+        return self.take([numbers])[0] if isinstance(numbers, int) else self.take(numbers)
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __iter__(self) -> Iterator[Unit]:
+        for batch in self.table.to_batches(max_chunksize=_BATCH_UNITS):
+            yield from map(Unit.from_json, batch.to_pylist())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.table.equals(other.table)
+
+    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> list[Unit]:
+        """The units with these indices in the plan."""
+        rows = self.table.take(pa.array(indices, pa.int64())).to_pylist()
+        return [Unit.from_json(row) for row in rows]
+
+    def ids(self, indices: range) -> list[str]:
+        """The ids of consecutive units."""
+        return cast(list[str], self._ids.slice(indices.start, len(indices)).to_pylist())
+
+    def index_of(self, unit_id: str) -> int | None:
+        """The index of a unit; None where the plan has no such unit."""
+        try:
+            position, round = unit_key(unit_id)
+        except ValueError:
+            return None
+        if round >= len(self.rounds):
+            return None
+        indices = self.rounds[round]
+        found = indices.start + int(np.searchsorted(self._positions[indices.start : indices.stop], position))
+        return found if found < indices.stop and self._ids[found].as_py() == unit_id else None
+
+    def rows_total(self) -> int:
+        """Rows of the input."""
+        own = self.table.slice(0, len(self.rounds[0]))
+        return int(pc.sum(pc.subtract(own["row_stop"], own["row_start"])).as_py())
+
+    def rows_with_retries(self) -> int:
+        """Rows to run in all: those of the input, and those of the retries."""
+        return self.rows_total() + int(pc.sum(pc.list_value_length(self.table["rows"])).as_py() or 0)
+
+
+def plan_units(objects: Iterable[InputObject], unit_rows: int, config_digest: str) -> Plan:
     """Cut the objects, in the order given, into units of at most `unit_rows` rows; none spans two objects.
 
     Args:
@@ -91,25 +164,31 @@ def plan_units(objects: Iterable[InputObject], unit_rows: int, config_digest: st
     Raises:
         PlanError: There are no rows at all.
     """
-    units: list[Unit] = []
-    for source in objects:
-        for start in range(0, source.rows, unit_rows):
-            stop = min(start + unit_rows, source.rows)
-            text = "\0".join([source.path, source.fingerprint, str(start), str(stop), config_digest])
-            position = len(units)
-            units.append(
-                Unit(
-                    id=f"{position:08d}-{hashlib.sha256(text.encode()).hexdigest()[:12]}",
-                    position=position,
-                    path=source.path,
-                    fingerprint=source.fingerprint,
-                    row_start=start,
-                    row_stop=stop,
-                )
-            )
-    if not units:
+    sources = [source for source in objects if source.rows]
+    if not sources:
         raise PlanError("the input has no rows; check the input's location and its Parquet files")
-    return units
+    counts = [-(-source.rows // unit_rows) for source in sources]
+    starts = np.concatenate([np.arange(0, source.rows, unit_rows) for source in sources])
+    stops = np.minimum(starts + unit_rows, np.repeat([source.rows for source in sources], counts))
+    source_numbers = np.repeat(np.arange(len(sources), dtype=np.int32), counts)
+    ids = []
+    for position, (number, start, stop) in enumerate(
+        zip(source_numbers.tolist(), starts.tolist(), stops.tolist(), strict=True)
+    ):
+        source = sources[number]
+        text = "\0".join([source.path, source.fingerprint, str(start), str(stop), config_digest])
+        ids.append(f"{position:08d}-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
+    columns = {
+        "id": ids,
+        "position": np.arange(len(ids)),
+        "round": np.zeros(len(ids), np.int64),
+        "path": pa.DictionaryArray.from_arrays(source_numbers, [source.path for source in sources]),
+        "fingerprint": pa.DictionaryArray.from_arrays(source_numbers, [s.fingerprint for s in sources]),
+        "row_start": starts,
+        "row_stop": stops,
+        "rows": pa.nulls(len(ids), PLAN.field("rows").type),
+    }
+    return Plan(pa.table(columns, schema=PLAN))
 
 
 def retry_unit(unit: Unit, round: int, rows: Iterable[int]) -> Unit:
@@ -126,21 +205,23 @@ def retry_unit(unit: Unit, round: int, rows: Iterable[int]) -> Unit:
     )
 
 
-def plan_digest(units: Iterable[Unit]) -> str:
-    """SHA-256 over the units' ids, in hexadecimal."""
-    return hashlib.sha256("\n".join(unit.id for unit in units).encode()).hexdigest()
+def unit_key(unit_id: str) -> tuple[int, int]:
+    """Position and round of the unit with this id; ValueError where it is not an id."""
+    position, _, rest = unit_id.partition("-")
+    return int(position), int(rest.partition("-r")[2] or 0)
 
 
-def plan_table(units: Sequence[Unit]) -> pa.Table:
-    """The plan as a table of schema PLAN."""
-    return pa.table([[getattr(unit, name) for unit in units] for name in PLAN.names], schema=PLAN)
+def plan_of(units: Sequence[Unit]) -> Plan:
+    """The plan of these units, in the order of PLAN's rows."""
+    columns = [pa.array([getattr(unit, f.name) for unit in units], f.type) for f in PLAN]
+    return Plan(pa.table(columns, schema=PLAN))
 
 
-def units_of(table: pa.Table) -> list[Unit]:
-    """The units in a table of schema PLAN."""
-    return [Unit.from_json(row) for row in table.to_pylist()]
+def plan_digest(plan: Plan) -> str:
+    """SHA-256 over the ids of the plan's own units, in hexadecimal."""
+    return hashlib.sha256("\n".join(plan.ids(plan.rounds[0])).encode()).hexdigest()
 
 
-def read_plan(data: bytes) -> list[Unit]:
-    """The units in a `plan.parquet`."""
-    return units_of(pq.read_table(pa.BufferReader(data)))
+def read_plan(*files: bytes) -> Plan:
+    """The units of a `plan.parquet` and of the files of its retry rounds."""
+    return Plan(pa.concat_tables(pq.read_table(pa.BufferReader(data)).cast(PLAN) for data in files))

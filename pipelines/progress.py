@@ -64,6 +64,8 @@ def progress_line(progress: Progress, label: str, results: str) -> str:
         parts.append(f"{progress.rows_earlier:,} from earlier runs")
     parts.append(f"{progress.results_per_s:,.1f} {results}/s")
     parts.append(f"{progress.busy_workers} workers busy")
+    if progress.worker_deaths:
+        parts.append(f"{progress.worker_deaths} deaths of workers")
     if progress.rows_left and progress.eta_s is not None:
         parts.append(f"{duration(progress.eta_s)} left")
     return ", ".join(parts)
@@ -81,6 +83,8 @@ def summary_text(summary: RunSummary, label: str, results: str) -> str:
     if spent > 0:
         stages = sorted(summary.seconds.items(), key=lambda item: -item[1])
         lines.append("time: " + ", ".join(f"{name} {seconds / spent:.0%}" for name, seconds in stages))
+    for kind, count in sorted(summary.events.items()):
+        lines.append(f"noted: {kind}, {count:,} times")
     for kind, count in sorted(summary.failures.items(), key=lambda item: -item[1]):
         lines.append(f"failed: {count:,} {kind}")
     if summary.failures:

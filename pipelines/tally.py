@@ -2,11 +2,11 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipelines.commit import Commit
-from pipelines.plan import Unit
+from pipelines.plan import Plan, unit_key
 
 _WINDOW_S = 120.0
 
@@ -24,6 +24,7 @@ class Progress:
         units_total: Units of the plan and its retries.
         units_done: Those that are done.
         busy_workers: Workers that hold a unit now.
+        worker_deaths: Times that a worker died with a unit in this run; the unit ran again.
         elapsed_s: Seconds since this run began.
         rows_per_s: Rows brought to an end a second lately; 0 while none are.
         results_per_s: Result rows made a second lately.
@@ -37,6 +38,7 @@ class Progress:
     units_total: int
     units_done: int
     busy_workers: int
+    worker_deaths: int
     elapsed_s: float
     rows_per_s: float
     results_per_s: float
@@ -60,10 +62,12 @@ class RunSummary:
         rows_done: Rows with results.
         rows_failed: Rows that are dead letters.
         rows_out: Result rows.
+        bytes_out: Bytes of the objects that hold them.
         rows_run: Rows that this run brought to an end.
         results_run: Result rows that this run made.
         elapsed_s: Seconds that this run took.
         seconds: Where the time of all workers and tasks went, by stage, over all runs.
+        events: What workers noted, such as memory that ran out, and how often; over all runs.
         failures: Dead letters by "stage: error type".
     """
 
@@ -75,10 +79,12 @@ class RunSummary:
     rows_done: int
     rows_failed: int
     rows_out: int
+    bytes_out: int
     rows_run: int
     results_run: int
     elapsed_s: float
     seconds: dict[str, float]
+    events: dict[str, int]
     failures: dict[str, int]
 
     @property
@@ -96,32 +102,37 @@ class Tally:
     """The running totals of a run.
 
     Args:
-        units: All units of the plan and its retries.
-        commits: The records of those that earlier runs finished.
+        plan: Its units.
     """
 
-    def __init__(self, units: Iterable[Unit], commits: Mapping[str, Commit]) -> None:
-        self._units = {unit.id: unit for unit in units}
-        self._done: list[Commit] = []
-        self._newest: dict[int, tuple[int, Commit]] = {}  # by position: round and record
-        self._rows_total = sum(unit.num_rows for unit in self._units.values() if unit.round == 0)
-        self._rows_left = sum(unit.num_rows for unit in self._units.values())
-        self._rows_done = self._rows_failed = 0
-        for commit in commits.values():
-            self._count(commit)
-        self._num_earlier = len(self._done)
-        self._rows_earlier = self._rows_done + self._rows_failed
-        self._began = time.monotonic()
-        self._window: deque[tuple[float, int, int]] = deque([(self._began, 0, 0)])
+    def __init__(self, plan: Plan) -> None:
+        self._units_total, self._units_done, self._units_run = len(plan), 0, 0
+        self._rows_total = plan.rows_total()
+        self._rows_left = plan.rows_with_retries()
+        self._rows_done = self._rows_failed = self._rows_out = self._rows_earlier = 0
         self._rows_run = self._results_run = 0
         self._first_runs = self._first_failures = 0
+        self._seconds: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._with_failures: dict[int, Commit] = {}  # by position: its last attempt, where it left some
+        self._bytes_out = 0
+        self._began = time.monotonic()
+        self._window: deque[tuple[float, int, int]] = deque([(self._began, 0, 0)])
+
+    def add_earlier(self, commits: Iterable[Commit]) -> None:
+        """Count units that others finished, earlier or just now; those of one position by their rounds."""
+        for commit in commits:
+            self._count(commit)
+            self._rows_earlier += commit.rows_in if unit_key(commit.unit)[1] == 0 else 0
 
     def add(self, commit: Commit) -> None:
         """Count a unit that this run finished."""
         self._count(commit)
+        self._units_run += 1
         self._rows_run += commit.rows_in
         self._results_run += commit.rows_out
-        if self._units[commit.unit].round == 0:
+        if unit_key(commit.unit)[1] == 0:
             self._first_runs += commit.rows_in
             self._first_failures += commit.rows_failed
         now = time.monotonic()
@@ -133,7 +144,7 @@ class Tally:
         """Failed rows and all rows of the units that this run finished; retries are not counted."""
         return self._first_failures, self._first_runs
 
-    def progress(self, busy_workers: int) -> Progress:
+    def progress(self, busy_workers: int = 0, worker_deaths: int = 0) -> Progress:
         """Where the run is now."""
         since, rows, results = self._window[0]
         seconds = time.monotonic() - since
@@ -143,44 +154,48 @@ class Tally:
             rows_failed=self._rows_failed,
             rows_earlier=self._rows_earlier,
             rows_left=self._rows_left,
-            units_total=len(self._units),
-            units_done=len(self._done),
+            units_total=self._units_total,
+            units_done=self._units_done,
             busy_workers=busy_workers,
+            worker_deaths=worker_deaths,
             elapsed_s=time.monotonic() - self._began,
             rows_per_s=(self._rows_run - rows) / seconds if seconds > 0 else 0.0,
             results_per_s=(self._results_run - results) / seconds if seconds > 0 else 0.0,
         )
 
-    def summary(self, output: str, manifest: str) -> RunSummary:
+    def summary(self, output: str, manifest: str = "") -> RunSummary:
         """The run's end."""
-        seconds: Counter[str] = Counter()
-        failures: Counter[str] = Counter()
-        for commit in self._done:
-            seconds.update(commit.seconds)
-        for _, commit in self._newest.values():
-            failures.update(commit.failures)
         return RunSummary(
             output=output,
             manifest=manifest,
-            units=len(self._units),
-            units_run=len(self._done) - self._num_earlier,
+            units=self._units_total,
+            units_run=self._units_run,
             rows=self._rows_total,
             rows_done=self._rows_done,
             rows_failed=self._rows_failed,
-            rows_out=sum(commit.rows_out for commit in self._done),
+            rows_out=self._rows_out,
+            bytes_out=self._bytes_out,
             rows_run=self._rows_run,
             results_run=self._results_run,
             elapsed_s=time.monotonic() - self._began,
-            seconds=dict(seconds),
-            failures=dict(failures),
+            seconds=dict(self._seconds),
+            events=dict(self._events),
+            failures={kind: count for kind, count in self._failures.items() if count},
         )
 
     def _count(self, commit: Commit) -> None:
-        unit = self._units[commit.unit]
-        self._done.append(commit)
+        position, _ = unit_key(commit.unit)
+        self._units_done += 1
         self._rows_left -= commit.rows_in
         self._rows_done += commit.rows_done
-        round_before, before = self._newest.get(unit.position, (-1, None))
-        if unit.round > round_before:
-            self._rows_failed += commit.rows_failed - (before.rows_failed if before is not None else 0)
-            self._newest[unit.position] = (unit.round, commit)
+        self._rows_out += commit.rows_out
+        self._bytes_out += sum(entry.size for entry in commit.outputs)
+        self._seconds.update(commit.seconds)
+        self._events.update(commit.events)
+        if (before := self._with_failures.pop(position, None)) is not None:
+            self._rows_failed -= before.rows_failed
+            self._failures.subtract(before.failures)
+        if commit.rows_failed:
+            self._rows_failed += commit.rows_failed
+            self._failures.update(commit.failures)
+            self._with_failures[position] = commit

@@ -3,13 +3,14 @@
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from pipelines.commit import Commit, row_ids_digest
-from pipelines.ledger import Ledger, LedgerError, commit_path
+from pipelines.commit import Commit, commit_path, read_commit, row_ids_digest
+from pipelines.errors import LedgerError
+from pipelines.ledger import Ledger
 from pipelines.plan import Unit
 from pipelines.shards import Shard, parquet_bytes
 from schemas.manifest import ObjectEntry
@@ -27,6 +28,7 @@ class UnitResult:
         attempts: Times that a worker began the unit.
         started_at: Unix time when it was read, in seconds.
         seconds: Where the time went, by stage.
+        events: What the worker noted, and how often.
     """
 
     unit: Unit
@@ -36,6 +38,7 @@ class UnitResult:
     attempts: int
     started_at: float
     seconds: dict[str, float]
+    events: dict[str, int] = field(default_factory=dict)
 
 
 def commit_unit(ledger: Ledger, result: UnitResult, shards: Sequence[Shard]) -> Commit:
@@ -58,7 +61,7 @@ def commit_unit(ledger: Ledger, result: UnitResult, shards: Sequence[Shard]) -> 
         failed = Shard(path=path, data=parquet_bytes(result.failed), rows=result.failed.num_rows)
     written = [*shards, failed] if failed else list(shards)
     if not all([_write_output(ledger, unit, shard) for shard in written]):
-        return ledger.read_commit(unit.id)
+        return read_commit(ledger.storage, unit.id)
     kinds = [f"{stage}: {kind}" for stage, kind in _columns(result.failed, "stage", "error_type")]
     record = Commit(
         unit=unit.id,
@@ -71,6 +74,7 @@ def commit_unit(ledger: Ledger, result: UnitResult, shards: Sequence[Shard]) -> 
         failed=ObjectEntry.of(failed.path, failed.data, failed.rows) if failed else None,
         failures={kind: kinds.count(kind) for kind in sorted(set(kinds))},
         seconds=result.seconds | {"write": time.monotonic() - started},
+        events=result.events,
         attempts=result.attempts,
         host=socket.gethostname(),
         started_at=result.started_at,
@@ -79,12 +83,12 @@ def commit_unit(ledger: Ledger, result: UnitResult, shards: Sequence[Shard]) -> 
     )
     if ledger.storage.create(commit_path(unit.id), record.to_bytes()):
         return record
-    other = ledger.read_commit(unit.id)
+    other = read_commit(ledger.storage, unit.id)
     if not record.same_result(other):
         raise LedgerError(
             f"{ledger.storage.uri_of(commit_path(unit.id))}: a worker on {other.host} committed other "
             "bytes for this unit: results vary between runs. Stop all but one driver, run verify, "
-            "delete the commit records it names and start again"
+            "delete rollups/ and the commit records it names, and start again"
         )
     return other
 

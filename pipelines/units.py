@@ -8,6 +8,7 @@ unit. It may be killed at any instant and started again, on a cluster of any siz
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,6 +17,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
@@ -24,17 +26,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.attempts import Attempts
 from pipelines.budget import actor_range, cluster_nodes, io_share, on_cluster
-from pipelines.commit import Commit
+from pipelines.commit import Commit, commit_path, read_commit
 from pipelines.config import Resources
 from pipelines.envelope import unwrap, wrap
-from pipelines.errors import RefusalError
-from pipelines.ledger import Ledger, LedgerError, commit_path
+from pipelines.errors import LedgerError, RefusalError
+from pipelines.ledger import Ledger
 from pipelines.plan import Unit
+from pipelines.records import Records
 from pipelines.shards import Shard, parquet_shard
 from pipelines.storage import StorageError
 from pipelines.tally import Progress, RunSummary, Tally
 from pipelines.unit_result import UnitResult, commit_unit
-from pipelines.worker import Worker, WorkerError, WorkerStage
+from pipelines.worker import StageSettings, Worker, WorkerError, WorkerStage
 
 WAVE_UNITS = 10_000  # Ray Data keeps some memory for each block of an execution
 _TICK_S = 1.0
@@ -58,9 +61,11 @@ class UnitJob:
         read: Gives the rows of a unit, exactly `unit.num_rows` in order, its `row_id` column filled.
         resources: What the workers may use.
         pack: Encodes a unit's results, never called without any.
+        unit_timeout_s: Seconds that a worker may take for a unit before it is ended, and the row that hangs
+            found.
         max_failure_rate: Stop when more than this part of the rows fails; retries are not counted.
         failure_rate_rows: Rows to see before that.
-        max_crashed_rows: Stop when more rows than this of one unit kill their worker.
+        max_poison_rows: Stop when more rows than this of one unit raise, kill their worker or hang.
     """
 
     worker: type[Worker]
@@ -68,9 +73,10 @@ class UnitJob:
     read: Callable[[Unit], pa.Table]
     resources: Resources
     pack: Callable[[Unit, pa.Table], list[Shard]] = parquet_shard
+    unit_timeout_s: float = math.inf
     max_failure_rate: float = 1.0
     failure_rate_rows: int = 1000
-    max_crashed_rows: int = 16
+    max_poison_rows: int = 16
 
 
 def run_units(
@@ -78,6 +84,7 @@ def run_units(
     ledger: Ledger,
     on_progress: Callable[[Progress], None] | None = None,
     wave_units: int = WAVE_UNITS,
+    sample: Sequence[int] | None = None,
 ) -> RunSummary:
     """Run all units that are not done, then write the manifest.
 
@@ -86,45 +93,56 @@ def run_units(
         ledger: The output folder.
         on_progress: Called about once a second from a thread of its own, and a last time at the end.
         wave_units: Units to hand to Ray Data at once.
+        sample: Indices in the plan of the units to run, for an estimate; None for all. The manifest
+            waits until all are done.
 
     Raises:
         ClusterTooSmallError: The cluster cannot run the job as configured.
         FailureRateError: Too many rows failed.
         JobFailedError: The job's code raised; the message has the original error.
     """
-    units = ledger.planned()
-    commits = ledger.committed(units)
-    pending = [unit for unit in units if unit.id not in commits]
-    tally = Tally(units, commits)
-    if pending:
+    plan = ledger.planned()
+    records = Records(ledger.storage, plan)
+    records.roll_up()
+    tally = Tally(plan)
+    tally.add_earlier(records.in_order())
+    pending = records.pending() if sample is None else np.intersect1d(sample, records.pending())
+    if len(pending):
         _quiet_ray_data()
         nodes = cluster_nodes()
         job = replace(job, resources=on_cluster(job.resources, nodes))
         actors = actor_range(job.resources, nodes, len(pending))
-        attempts = _start_attempts(job.max_crashed_rows)
+        attempts = _start_attempts(job)
         with _reporting(tally, attempts, on_progress):
             for start in range(0, len(pending), wave_units):
-                with closing(
-                    _run_wave(job, ledger, pending[start : start + wave_units], actors, attempts)
-                ) as wave:
-                    for commit in wave:
+                units = plan.take(pending[start : start + wave_units])
+                with closing(_run_wave(job, ledger, units, actors, attempts)) as wave:
+                    for commit, is_ours in wave:
                         _check_shared(ledger, commit)
-                        commits[commit.unit] = commit
-                        tally.add(commit)
+                        records.add(commit)
+                        if is_ours:
+                            tally.add(commit)
+                        else:
+                            tally.add_earlier([commit])
                         _check_failure_rate(job, ledger, tally)
-    return tally.summary(ledger.storage.uri, ledger.write_manifest(units, commits))
+    if len(records.pending()):
+        return tally.summary(ledger.storage.uri)
+    return tally.summary(ledger.storage.uri, ledger.write_manifest(records.in_order()))
 
 
 def _run_wave(
     job: UnitJob, ledger: Ledger, units: Sequence[Unit], actors: tuple[int, int], attempts: Any
-) -> Generator[Commit]:
-    """The commits of these units, as they are made; closing the generator stops Ray Data."""
+) -> Generator[tuple[Commit, bool]]:
+    """The commits of these units, as they are made, and whether this run made them, or another just before.
+
+    Closing the generator stops Ray Data.
+    """
     threads = job.resources.threads_per_actor
     io_cpus, num_readers = io_share(job.resources, cluster_nodes(), actors[1])
     dataset = (
         ray.data.from_arrow([wrap({"unit": unit.to_json()}, {}) for unit in units])
         .map_batches(
-            _ReadStage(job.read, ledger.spec.row_id),
+            _ReadStage(job.read, ledger),
             compute=ray.data.TaskPoolStrategy(size=num_readers),
             batch_size=1,
             batch_format="pyarrow",
@@ -135,8 +153,12 @@ def _run_wave(
             fn_constructor_kwargs={
                 "worker": job.worker,
                 "worker_args": job.worker_args,
-                "attempts": attempts,
-                "row_id": ledger.spec.row_id,
+                "settings": StageSettings(
+                    attempts=attempts,
+                    row_id=ledger.spec.row_id,
+                    unit_timeout_s=job.unit_timeout_s,
+                    max_poison_rows=job.max_poison_rows,
+                ),
             },
             compute=ray.data.ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
             batch_size=1,
@@ -156,21 +178,28 @@ def _run_wave(
     with closing(blocks):  # an abandoned generator would leave Ray Data running
         try:
             for block in blocks:
-                yield Commit.from_json(unwrap(block)[0])
+                facts, _ = unwrap(block)
+                yield Commit.from_json(facts["commit"]), facts["is_ours"]
         except RayError as error:
             raise JobFailedError(_message(error)) from error
 
 
 class _ReadStage:
-    """Ray Data's function for a pending unit: gives its rows."""
+    """Ray Data's function for a pending unit: gives its rows, or its record if it is done after all.
 
-    def __init__(self, read: Callable[[Unit], pa.Table], row_id: str) -> None:
+    Another driver may have been faster, or the listing that told which units are done was behind.
+    """
+
+    def __init__(self, read: Callable[[Unit], pa.Table], ledger: Ledger) -> None:
         self.read = read
-        self.row_id = row_id
+        self.ledger = ledger
+        self.row_id = ledger.spec.row_id
 
     def __call__(self, block: pa.Table) -> pa.Table:
         facts, _ = unwrap(block)
         unit = Unit.from_json(facts["unit"])
+        if self.ledger.storage.exists(commit_path(unit.id)):
+            return wrap({"commit": read_commit(self.ledger.storage, unit.id).to_json(), "is_ours": False}, {})
         started_at, began = time.time(), time.monotonic()
         rows = self.read(unit)
         if rows.num_rows != unit.num_rows:
@@ -196,6 +225,8 @@ class _CommitStage:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         facts, tables = unwrap(block)
+        if "commit" in facts:
+            return block
         unit, began = Unit.from_json(facts["unit"]), time.monotonic()
         shards = self.pack(unit, tables["results"]) if tables["results"].num_rows else []
         result = UnitResult(
@@ -206,8 +237,9 @@ class _CommitStage:
             attempts=facts["attempts"],
             started_at=facts["started_at"],
             seconds=facts["seconds"] | {"pack": time.monotonic() - began},
+            events=facts["events"],
         )
-        return wrap(commit_unit(self.ledger, result, shards).to_json(), {})
+        return wrap({"commit": commit_unit(self.ledger, result, shards).to_json(), "is_ours": True}, {})
 
 
 @contextmanager
@@ -220,7 +252,8 @@ def _reporting(tally: Tally, attempts: Any, on_progress: Callable[[Progress], No
 
     def report() -> None:
         while not ended.wait(_TICK_S):
-            on_progress(tally.progress(ray.get(attempts.busy_workers.remote())))
+            busy, deaths = ray.get([attempts.busy_workers.remote(), attempts.worker_deaths.remote()])
+            on_progress(tally.progress(busy, deaths))
 
     with ThreadPoolExecutor(1) as pool:
         reports = pool.submit(report)
@@ -229,7 +262,7 @@ def _reporting(tally: Tally, attempts: Any, on_progress: Callable[[Progress], No
         finally:
             ended.set()
         reports.result()  # an error of the callback is the caller's
-    on_progress(tally.progress(0))
+    on_progress(tally.progress(0, ray.get(attempts.worker_deaths.remote())))
 
 
 def _quiet_ray_data() -> None:
@@ -239,10 +272,14 @@ def _quiet_ray_data() -> None:
             handler.setLevel(logging.CRITICAL)
 
 
-def _start_attempts(max_crashed_rows: int) -> Any:
+def _start_attempts(job: UnitJob) -> Any:
     """The run's record of attempts, as an actor on the driver's node: it lives and dies with the driver."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Attempts).options(num_cpus=0, scheduling_strategy=here).remote(max_crashed_rows)
+    return (
+        ray.remote(Attempts)
+        .options(num_cpus=0, scheduling_strategy=here)
+        .remote(job.max_poison_rows, job.unit_timeout_s)
+    )
 
 
 def _check_shared(ledger: Ledger, commit: Commit) -> None:
@@ -257,7 +294,7 @@ def _check_shared(ledger: Ledger, commit: Commit) -> None:
 def _check_failure_rate(job: UnitJob, ledger: Ledger, tally: Tally) -> None:
     failed, rows = tally.failure_rate()
     if rows >= job.failure_rate_rows and failed > job.max_failure_rate * rows:
-        kinds = tally.summary(ledger.storage.uri, "").failures
+        kinds = tally.summary(ledger.storage.uri).failures
         shown = ", ".join(
             f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1])[:5]
         )

@@ -9,18 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.commit import Commit, row_ids_digest
-from pipelines.ledger import (
-    COMMITS,
-    PLAN_PATH,
-    RUN_PATH,
-    Ledger,
-    LedgerError,
-    commit_path,
-    newest_attempts,
-)
-from pipelines.manifest import parse_json
-from pipelines.plan import Unit, plan_digest
+from pipelines.commit import COMMITS, Commit, commit_path, read_commit, row_ids_digest
+from pipelines.errors import LedgerError
+from pipelines.json_files import parse_json
+from pipelines.ledger import PLAN_PATH, RUN_PATH, Ledger
+from pipelines.plan import Plan, Unit, plan_digest, unit_key
+from pipelines.records import ROLLUPS, read_rollup
 from pipelines.storage import ObjectMissingError, StorageError
 from schemas.failed import FAILED
 from schemas.manifest import ObjectEntry
@@ -98,6 +92,7 @@ def verify(output: str) -> VerifyReport:
     units = ledger.planned()
     commits, problems = _read_commits(ledger, units)
     problems += _check_plan(ledger, units)
+    problems += _check_rollups(ledger, commits)
     done = [unit for unit in units if unit.id in commits]
     with ThreadPoolExecutor(_THREADS) as pool:
         results = pool.map(lambda unit: _check_unit(ledger, unit, commits[unit.id]), done)
@@ -108,14 +103,14 @@ def verify(output: str) -> VerifyReport:
     problems += _check_unique(ledger, found)
     problems += _check_retries(units, found)
     if len(commits) == len(units):
-        problems += _check_manifest(ledger, units, commits)
+        problems += _check_manifest(ledger, commits)
     return VerifyReport(
         output=ledger.storage.uri,
         units=len(units),
         objects=sum(unit.objects for unit in found.values()),
         rows=sum(unit.num_rows for unit in units if unit.round == 0),
         rows_out=sum(unit.rows_out for unit in found.values()),
-        rows_failed=sum(len(found[unit.id].failed_rows) for unit in newest_attempts(done)),
+        rows_failed=sum(len(found[unit.id].failed_rows) for unit in _newest_attempts(done)),
         problems=problems,
     )
 
@@ -123,7 +118,7 @@ def verify(output: str) -> VerifyReport:
 def _read_commits(ledger: Ledger, units: Sequence[Unit]) -> tuple[dict[str, Commit], list[Problem]]:
     def read(unit: Unit) -> Commit | Problem:
         try:
-            return ledger.read_commit(unit.id)
+            return read_commit(ledger.storage, unit.id)
         except ObjectMissingError:
             return Problem(
                 path=commit_path(unit.id), what="missing: the unit is not done; start the job again"
@@ -137,15 +132,25 @@ def _read_commits(ledger: Ledger, units: Sequence[Unit]) -> tuple[dict[str, Comm
     return commits, [problem for problem in found if isinstance(problem, Problem)]
 
 
-def _check_plan(ledger: Ledger, units: Sequence[Unit]) -> list[Problem]:
+def _check_plan(ledger: Ledger, units: Plan) -> list[Problem]:
     problems = []
     run = parse_json(ledger.storage.read(RUN_PATH), RUN_PATH)
-    if run["plan"] != plan_digest(unit for unit in units if unit.round == 0):
+    if run["plan"] != plan_digest(units):
         problems.append(Problem(path=PLAN_PATH, what="is not the plan that run.json names"))
     known = {commit_path(unit.id) for unit in units}
     for entry in ledger.storage.list(COMMITS):
         if entry.path not in known:
             problems.append(Problem(path=entry.path, what="a commit of a unit that is not in the plan"))
+    return problems
+
+
+def _check_rollups(ledger: Ledger, commits: dict[str, Commit]) -> list[Problem]:
+    problems = []
+    for entry in ledger.storage.list(ROLLUPS):
+        copies = read_rollup(ledger.storage, entry.path)
+        if wrong := [unit_id for unit_id, copy in copies.items() if commits.get(unit_id) != copy]:
+            what = f"{len(wrong)} records differ from those in {COMMITS}, such as {wrong[0]}; delete it"
+            problems.append(Problem(path=entry.path, what=what))
     return problems
 
 
@@ -258,9 +263,18 @@ def _check_retries(units: Sequence[Unit], found: dict[str, _Found]) -> list[Prob
     return problems
 
 
-def _check_manifest(ledger: Ledger, units: Sequence[Unit], commits: dict[str, Commit]) -> list[Problem]:
+def _newest_attempts(units: Sequence[Unit]) -> list[Unit]:
+    """For each unit of the plan the last that ran its rows: itself, or its latest retry."""
+    newest: dict[int, Unit] = {}
+    for unit in sorted(units, key=lambda unit: unit.round):
+        newest[unit.position] = unit
+    return list(newest.values())
+
+
+def _check_manifest(ledger: Ledger, commits: dict[str, Commit]) -> list[Problem]:
     problems = []
-    for path, data in ledger.manifest(units, commits).items():
+    ordered = sorted(commits.values(), key=lambda commit: unit_key(commit.unit))
+    for path, data in ledger.manifest(ordered):
         try:
             if ledger.storage.read(path) != data:
                 problems.append(

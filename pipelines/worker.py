@@ -1,21 +1,33 @@
 """The middle stage of a job: an actor that holds the job's worker and runs whole units through it."""
 
+import faulthandler
+import math
+import re
 import time
 import traceback
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
 
-from pipelines.attempts import Attempt
+from pipelines.attempts import CRASHED, TIMED_OUT, Attempt, group_timeout_s
 from pipelines.envelope import unwrap, wrap
 from pipelines.plan import Unit
 from schemas.failed import FAILED
 
-CRASH_MESSAGE = (
-    "the worker's process died whenever it ran this row, at last by itself; see Ray's logs of that worker"
-)
+GIVEN_UP = {
+    CRASHED: "the worker's process died whenever it ran this row, at last by itself; see Ray's worker logs",
+    TIMED_OUT: "this row alone took longer than unit_timeout_s allows; raise that if it is only slow",
+}
+MIN_ROWS_TO_JUDGE = 4
+"""If every row of so many raises, the worker is at fault and not the data."""
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
+_MESSAGE_CHARS = 500
+_STDERR = 2
 
 
 class WorkerError(Exception):
@@ -41,7 +53,8 @@ class DeadLetter:
     @classmethod
     def of(cls, row: int, stage: str, error: Exception) -> "DeadLetter":
         """The dead letter of a row whose processing raised this error."""
-        return cls(row=row, stage=stage, error_type=type(error).__name__, message=str(error))
+        message = _ADDRESS.sub("0x…", str(error))[:_MESSAGE_CHARS]
+        return cls(row=row, stage=stage, error_type=type(error).__name__, message=message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +66,13 @@ class WorkerResult:
             `row_id` column. Its schema is always the same, also without rows.
         failed: The rows that could not be processed.
         seconds: Where the time went, by a name such as "forward".
+        events: What else a user may want to know, such as "out of memory", and how often; for the record.
     """
 
     table: pa.Table
     failed: list[DeadLetter] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
 
 
 class Worker(Protocol):
@@ -66,23 +81,40 @@ class Worker(Protocol):
     def process(self, rows: pa.Table) -> WorkerResult:
         """Process some rows of one unit, on their own: a row's result depends on that row only.
 
-        A fault of a row is caught and becomes a dead letter; whatever is raised stops the job.
+        A fault of a row that is foreseen is caught and becomes a dead letter. If anything is raised, the rows
+        are run again in halves until the one that raises it is alone, and becomes a dead letter too.
         """
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """What `WorkerStage` needs beside its worker.
+
+    Attributes:
+        attempts: The run's record of attempts, an actor.
+        row_id: Column of the rows' ids.
+        unit_timeout_s: Seconds that a worker may take for a unit.
+        max_poison_rows: Rows of one unit that may raise or kill, each by itself.
+    """
+
+    attempts: Any
+    row_id: str
+    unit_timeout_s: float
+    max_poison_rows: int
 
 
 class WorkerStage:
     """Ray Data's callable: takes a read unit, gives its results and dead letters."""
 
-    def __init__(self, worker: type[Worker], worker_args: dict[str, Any], attempts: Any, row_id: str) -> None:
-        self.attempts = attempts
-        self.row_id = row_id
+    def __init__(self, worker: type[Worker], worker_args: dict[str, Any], settings: StageSettings) -> None:
+        self.settings, self.attempts = settings, settings.attempts
         self.name = ray.get_runtime_context().get_actor_id()
         self.worker: Worker | None = None
-        self.fault: str = ray.get(attempts.build.remote(self.name))
+        self.fault: str = ray.get(self.attempts.build.remote(self.name))
         if not self.fault:
             self._build(worker, worker_args)
-            ray.get(attempts.built.remote(self.name))
+            ray.get(self.attempts.built.remote(self.name))
 
     def _build(self, worker: type[Worker], worker_args: dict[str, Any]) -> None:
         try:
@@ -96,52 +128,115 @@ class WorkerStage:
         if self.worker is None:
             raise WorkerError(self.fault)
         facts, tables = unwrap(block)
+        if "commit" in facts:  # somebody finished it meanwhile
+            return block
         unit, rows = Unit.from_json(facts["unit"]), tables["rows"]
         attempt: Attempt = ray.get(self.attempts.begin.remote(unit.id, unit.num_rows, self.name))
         if attempt.hopeless:
             raise WorkerError(
                 f"unit {unit.id}: {attempt.hopeless}; the fault is likely the worker's, not the data's"
             )
-        results: dict[int, WorkerResult] = {}
-        seconds: dict[str, float] = dict(facts["seconds"])
+        run = UnitRun(self.worker, unit, rows, self.settings)
         for start, stop in attempt.groups:
             if attempt.narrowing:
                 ray.get(self.attempts.enter.remote(unit.id, start, stop))
-            began = time.monotonic()
-            results[start] = _process(self.worker, unit, rows.slice(start, stop - start))
+            run.process(start, stop)
             if attempt.narrowing:
                 ray.get(self.attempts.leave.remote(unit.id))
-            own = results[start].seconds
-            for name, value in (own | {"process": time.monotonic() - began - sum(own.values())}).items():
-                seconds[name] = seconds.get(name, 0.0) + max(value, 0.0)
-        crashed = DeadLetter(row=0, stage="worker", error_type="WorkerCrashed", message=CRASH_MESSAGE)
-        letters = [(row, crashed) for row in attempt.crashed]
-        letters += [(start + letter.row, letter) for start, r in results.items() for letter in r.failed]
-        ids = rows[self.row_id].cast(pa.string())
+        for row, why in attempt.given_up.items():
+            run.letters[row] = DeadLetter(row=0, stage="worker", error_type=why, message=GIVEN_UP[why])
+        ids = rows[self.settings.row_id].cast(pa.string())
         ray.get(self.attempts.finish.remote(unit.id))
         return wrap(
-            facts | {"seconds": seconds, "attempts": attempt.number},
+            facts
+            | {"seconds": facts["seconds"] | run.seconds, "events": run.events, "attempts": attempt.number},
             {
                 "row_ids": pa.table({"id": ids}),
-                "results": pa.concat_tables(
-                    [results[start].table for start in sorted(results)] or [pa.table({})]
-                ),
-                "failed": failed_table(unit, ids, sorted(letters, key=lambda pair: pair[0])),
+                "results": run.table(),
+                "failed": failed_table(unit, ids, sorted(run.letters.items())),
             },
         )
 
 
-def _process(worker: Worker, unit: Unit, rows: pa.Table) -> WorkerResult:
+class UnitRun:
+    """One attempt to run a unit's rows: collects what becomes of them.
+
+    Attributes:
+        letters: Dead letters by their row's index within the unit.
+        seconds: Where the time went.
+        events: What the worker noted.
+    """
+
+    def __init__(self, worker: Worker, unit: Unit, rows: pa.Table, settings: StageSettings) -> None:
+        self.letters: dict[int, DeadLetter] = {}
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.events: Counter[str] = Counter()
+        self._worker, self._unit, self._rows, self._settings = worker, unit, rows, settings
+        self._tables: dict[int, pa.Table] = {}
+        self._num_raised = 0
+
+    def table(self) -> pa.Table:
+        """The results, in the order of the rows."""
+        return pa.concat_tables([self._tables[start] for start in sorted(self._tables)] or [pa.table({})])
+
+    def process(self, start: int, stop: int) -> None:
+        """Run these rows; whatever raises or kills is narrowed down to the row that does it.
+
+        Raises:
+            WorkerError: So many rows raise that the worker must be at fault, or it breaks its contract.
+        """
+        rows = self._rows.slice(start, stop - start)
+        limit_s = group_timeout_s(stop - start, self._unit.num_rows, self._settings.unit_timeout_s)
+        began = time.monotonic()
+        try:
+            with _time_limit(limit_s):
+                result = self._worker.process(rows)
+        except Exception as error:
+            traceback.print_exc()
+            if stop - start == 1:
+                self._give_up(start, error)
+            else:
+                middle = (start + stop) // 2
+                self.process(start, middle)
+                self.process(middle, stop)
+            return
+        wrong = [letter.row for letter in result.failed if not 0 <= letter.row < rows.num_rows]
+        if wrong:
+            raise WorkerError(
+                f"unit {self._unit.id}: dead letters for rows {wrong} of {rows.num_rows}; correct the worker"
+            )
+        self._tables[start] = result.table
+        self.letters |= {start + letter.row: letter for letter in result.failed}
+        self.events.update(result.events)
+        for name, seconds in result.seconds.items():
+            self.seconds[name] += seconds
+        self.seconds["process"] += max(time.monotonic() - began - sum(result.seconds.values()), 0.0)
+
+    def _give_up(self, row: int, error: Exception) -> None:
+        self.letters[row] = DeadLetter.of(row, "worker", error)
+        self._num_raised += 1
+        raised, num_rows = self._num_raised, self._unit.num_rows
+        if raised > self._settings.max_poison_rows or raised == num_rows >= MIN_ROWS_TO_JUDGE:
+            raise WorkerError(
+                f"unit {self._unit.id} ({self._unit.path}): {raised} of {num_rows} rows raised, each by "
+                f"itself, the last {type(error).__name__}: {error}; the fault is likely the worker's"
+            ) from error
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """End this process, with a trace in its log, if the block takes longer.
+
+    The watchdog is a thread of the interpreter's own: it also works while C code holds the lock.
+    """
+    if not math.isfinite(seconds):
+        yield
+        return
+    faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
     try:
-        result = worker.process(rows)
-    except Exception as error:
-        raise WorkerError(f"unit {unit.id} ({unit.path}): {type(error).__name__}: {error}") from error
-    wrong = [letter.row for letter in result.failed if not 0 <= letter.row < rows.num_rows]
-    if wrong:
-        raise WorkerError(
-            f"unit {unit.id}: dead letters for rows {wrong} of {rows.num_rows}; correct the worker"
-        )
-    return result
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def failed_table(

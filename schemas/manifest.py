@@ -11,7 +11,6 @@ are more than 10 000 objects, `parts` stands for `objects`: each part is a JSON 
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,21 +45,35 @@ def json_bytes(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
-def section(
-    name: str, entries: Iterable[ObjectEntry], part_objects: int = PART_OBJECTS
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The list of objects of a manifest, whole or in parts.
+class Section:
+    """The list of objects of a manifest while it is made: whole, or in parts where it is long.
 
-    Returns:
-        `{"objects": …}` or `{"parts": …}`, and the part files that it names (none where it fits in one).
+    Args:
+        name: The first part of the part files' names.
+        part_objects: Objects to hold before they become a part.
     """
-    objects = [asdict(entry) for entry in entries]
-    if len(objects) <= part_objects:
-        return {"objects": objects}, {}
-    files = {}
-    for number, start in enumerate(range(0, len(objects), part_objects)):
-        chunk = objects[start : start + part_objects]
-        files[f"manifest/{name}-{number:05d}.json"] = json_bytes({"objects": chunk})
-    parts = [asdict(ObjectEntry.of(path, data, part_objects)) for path, data in files.items()]
-    parts[-1]["rows"] = len(objects) - part_objects * (len(parts) - 1)
-    return {"parts": parts}, files
+
+    def __init__(self, name: str, part_objects: int = PART_OBJECTS) -> None:
+        self._name, self._part_objects = name, part_objects
+        self._objects: list[dict[str, Any]] = []
+        self._parts: list[dict[str, Any]] = []
+
+    def add(self, entry: ObjectEntry) -> tuple[str, bytes] | None:
+        """Name one more object; gives path and bytes of the part that is full, where it makes one."""
+        full = self._part() if len(self._objects) == self._part_objects else None
+        self._objects.append(asdict(entry))
+        return full
+
+    def end(self) -> tuple[dict[str, Any], tuple[str, bytes] | None]:
+        """`{"objects": …}` or `{"parts": …}`, and with these the last part's path and bytes."""
+        if not self._parts:
+            return {"objects": self._objects}, None
+        last = self._part()
+        return {"parts": self._parts}, last
+
+    def _part(self) -> tuple[str, bytes]:
+        path = f"manifest/{self._name}-{len(self._parts):05d}.json"
+        data = json_bytes({"objects": self._objects})
+        self._parts.append(asdict(ObjectEntry.of(path, data, len(self._objects))))
+        self._objects = []
+        return path, data

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from pipelines.config import load_config
+from pipelines.errors import LedgerError
 from pipelines.generate import open_job, open_retry
 from pipelines.generation_config import GenerateConfig
-from pipelines.ledger import LedgerError
 from pipelines.storage import open_storage
 from pipelines.tally import Progress, RunSummary
 from pipelines.verify import verify

@@ -1,6 +1,6 @@
 """Deaths of workers narrow a unit down to the rows that cause them."""
 
-from pipelines.attempts import Attempts
+from pipelines.attempts import Attempts, group_timeout_s
 
 
 def _run(attempts: Attempts, num_rows: int, deadly: set[int]) -> tuple[int, list[int], list[int]]:
@@ -20,7 +20,7 @@ def _run(attempts: Attempts, num_rows: int, deadly: set[int]) -> tuple[int, list
                 attempts.leave("unit")
         else:
             attempts.finish("unit")
-            return number, ran, attempt.crashed
+            return number, ran, list(attempt.given_up)
     raise AssertionError("never through")
 
 
@@ -45,7 +45,7 @@ def test_one_deadly_row_is_isolated_in_few_deaths() -> None:
         number, ran, crashed = _run(Attempts(16), 256, {deadly})
         assert crashed == [deadly]
         assert sorted(ran) == [row for row in range(256) if row != deadly]
-        assert number <= 2 + 8 + 1 + 1
+        assert number <= 2 + 8 + 2 + 1
 
 
 def test_several_deadly_rows_are_isolated() -> None:
@@ -69,6 +69,36 @@ def test_a_worker_that_no_row_survives_is_hopeless() -> None:
         if attempt.narrowing:
             attempts.enter("unit", *attempt.groups[0])
     raise AssertionError("never given up")
+
+
+def test_a_row_is_not_blamed_for_one_death() -> None:
+    attempts = Attempts(16)
+    for _ in range(3):
+        attempt = attempts.begin("unit", 2, "worker")
+    attempts.enter("unit", 0, 1)  # dies here, for a reason of the machine's
+    assert attempts.begin("unit", 2, "worker").groups == [(0, 1), (1, 2)]
+    attempts.enter("unit", 0, 1)
+    attempt = attempts.begin("unit", 2, "worker")
+    assert attempt.given_up == {0: "WorkerCrashed"}
+    assert attempts.worker_deaths() == 4
+
+
+def test_a_row_that_hangs_is_known_by_the_time_it_took() -> None:
+    now = 0.0
+    attempts = Attempts(16, unit_timeout_s=100.0, clock=lambda: now)
+    attempts.begin("unit", 8, "worker")
+    now += 100
+    attempt = attempts.begin("unit", 8, "worker")
+    assert attempt.narrowing  # no second try of the whole unit
+    deaths = 0
+    while not attempt.given_up:
+        start, stop = next(group for group in attempt.groups if group[0] <= 5 < group[1])
+        attempts.enter("unit", start, stop)
+        now += group_timeout_s(stop - start, 8, 100.0)
+        deaths += 1
+        attempt = attempts.begin("unit", 8, "worker")
+    assert attempt.given_up == {5: "WorkerTimedOut"}
+    assert (deaths, now) == (3, 100 + 50 + 25 + 25)
 
 
 def test_a_worker_that_dies_between_rows_is_hopeless() -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.commit import commit_path
+from pipelines.errors import LedgerError
 from pipelines.garbage import collect_garbage, find_garbage
-from pipelines.ledger import Ledger, LedgerError, commit_path
+from pipelines.ledger import Ledger
 from pipelines.verify import verify
 from tests.pipelines.toys import commit_inline, finish_inline, square_ledger, write_input
 

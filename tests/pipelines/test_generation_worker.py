@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,12 +185,41 @@ def test_memory_that_runs_out_halves_the_batch(
             yield item
 
     monkeypatch.setattr(generation_worker, "sample", scarce)
-    monkeypatch.setattr(worker, "batch_size", 4)
+    monkeypatch.setattr(worker, "batch_sizes", {})
     result = worker.process(table)
-    assert sizes[0] == 4
-    assert worker.batch_size == 2
+    assert sizes == [4, 2]
     assert result.failed == []
     assert result.table["sample_id"].equals(expected["sample_id"])
+    assert result.events == {"out of memory at 64x64, batch 4": 1}
+
+    # what fits is remembered for this shape, and for no other
+    sizes.clear()
+    assert worker.process(rows(prompt=["a", "b"], height=[64, 128])).events == {}
+    assert sizes == [2, 4]
+
+
+def test_an_image_that_never_fits_is_named(worker: GenerationWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_at_all(model: Any, requests: Any, *, batch_size: int) -> Iterator[Any]:
+        raise torch.OutOfMemoryError("tried to allocate 3.14 GiB")
+        yield
+
+    monkeypatch.setattr(generation_worker, "sample", none_at_all)
+    monkeypatch.setattr(worker, "batch_sizes", {})
+    with pytest.raises(MemoryError, match="no memory for one image of 64x64"):
+        worker.process(rows(prompt=["a"]))
+
+
+def test_a_broken_device_ends_the_process(worker: GenerationWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    def ended(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(generation_worker, "sample", broken)
+    monkeypatch.setattr(os, "_exit", ended)
+    with pytest.raises(SystemExit, match="70"):
+        worker.process(rows(prompt=["a"]))
 
 
 def test_logits_that_are_not_finite_fail_their_row_only(

@@ -9,7 +9,7 @@ import pytest
 from pipelines.inputs import find_parquet, read_unit
 from pipelines.plan import PlanError, plan_units, retry_unit
 from pipelines.shards import parquet_bytes
-from pipelines.storage import StorageError, open_storage
+from pipelines.storage import StorageError, child, open_storage
 from tests.pipelines.toys import finish_inline, square_ledger, write_input
 
 
@@ -30,7 +30,7 @@ def test_one_file_has_the_same_units_wherever_it_is(root_uri: str) -> None:
     storage.write("x/prompts.parquet", parquet_bytes(_table(0, 5)))
     storage.write("moved/to/prompts.parquet", parquet_bytes(_table(0, 5)))
     plans = [
-        plan_units(find_parquet(f"{root_uri}/{place}/prompts.parquet").objects, 2, "c")
+        plan_units(find_parquet(child(root_uri, f"{place}/prompts.parquet")).objects, 2, "c")
         for place in ("x", "moved/to")
     ]
     assert plans[0] == plans[1]

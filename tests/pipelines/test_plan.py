@@ -7,7 +7,7 @@ from pipelines.plan import (
     PlanError,
     Unit,
     plan_digest,
-    plan_table,
+    plan_of,
     plan_units,
     read_plan,
     retry_unit,
@@ -61,8 +61,29 @@ def test_an_empty_input_is_refused() -> None:
 
 def test_plans_survive_their_file() -> None:
     units = plan_units(OBJECTS, 10, "config")
-    units.append(retry_unit(units[1], 2, [17, 11]))
-    assert read_plan(parquet_bytes(plan_table(units))) == units
+    retries = plan_of([retry_unit(units[1], 1, [17, 11]), retry_unit(units[3], 1, [2])])
+    plan = read_plan(parquet_bytes(units.table), parquet_bytes(retries.table))
+    assert list(plan) == [*units, *retries]
+    assert plan[:] == list(plan)
+    assert [plan[index] for index in (0, 5, -1)] == [units[0], retries[1], retries[1]]
+
+
+def test_units_are_found_by_their_ids() -> None:
+    units = plan_units(OBJECTS, 10, "config")
+    plan = read_plan(
+        parquet_bytes(units.table), parquet_bytes(plan_of([retry_unit(units[2], 1, [20])]).table)
+    )
+    assert [plan.index_of(unit.id) for unit in plan] == [0, 1, 2, 3, 4]
+    for other in ("00000001-000000000000", f"{units[1].id}-r1", f"{units[2].id}-r2", "99999999-0", "x"):
+        assert plan.index_of(other) is None
+
+
+def test_rows_are_counted_with_and_without_retries() -> None:
+    units = plan_units(OBJECTS, 10, "config")
+    plan = read_plan(
+        parquet_bytes(units.table), parquet_bytes(plan_of([retry_unit(units[2], 1, [20, 21])]).table)
+    )
+    assert (plan.rows_total(), plan.rows_with_retries()) == (35, 37)
 
 
 def test_a_retry_holds_only_its_rows_and_knows_its_origin() -> None:

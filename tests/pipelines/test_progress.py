@@ -17,6 +17,7 @@ HALF = Progress(
     units_total=20,
     units_done=10,
     busy_workers=2,
+    worker_deaths=0,
     elapsed_s=10.0,
     rows_per_s=8.0,
     results_per_s=16.0,
@@ -27,6 +28,12 @@ def test_the_line_tells_count_speed_and_end() -> None:
     assert progress_line(HALF, "prompts", "images") == (
         "prompts 1,000 of 2,000 (50.0%), 10 failed, 400 from earlier runs, 16.0 images/s, 2 workers busy, "
         "2 min 5 s left"
+    )
+
+
+def test_deaths_of_workers_are_seen() -> None:
+    assert "2 workers busy, 3 deaths of workers" in progress_line(
+        replace(HALF, worker_deaths=3), "prompts", "images"
     )
 
 
@@ -63,10 +70,12 @@ def test_the_summary_tells_what_failed_where_the_time_went_and_what_to_do() -> N
         rows_done=38,
         rows_failed=2,
         rows_out=38,
+        bytes_out=1000,
         rows_run=40,
         results_run=38,
         elapsed_s=20.0,
         seconds={"read": 1.0, "forward": 3.0},
+        events={"out of memory": 3},
         failures={"decode: ValueError": 2},
     )
     text = summary_text(summary, "prompts", "images")
@@ -75,6 +84,7 @@ def test_the_summary_tells_what_failed_where_the_time_went_and_what_to_do() -> N
     assert "forward 75%, read 25%" in text
     assert "2 decode: ValueError" in text
     assert "retry-failed" in text
+    assert "noted: out of memory, 3 times" in text
     assert "retry-failed" not in summary_text(replace(summary, failures={}), "prompts", "images")
 
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.budget import ClusterTooSmallError
+from pipelines.commit import read_commit
 from pipelines.config import Resources
 from pipelines.inputs import find_parquet
 from pipelines.ledger import Ledger
@@ -24,6 +25,7 @@ from tests.pipelines.toys import (
     Expand,
     Faulty,
     Forgiving,
+    Poisoned,
     Square,
     Unloadable,
     slowly,
@@ -116,7 +118,25 @@ def test_a_row_that_kills_its_worker_is_isolated(source: str, tmp_path: Path) ->
     (letter,) = _dead_letters(ledger)
     assert (letter["row_id"], letter["stage"], letter["error_type"]) == ("row-13", "worker", "WorkerCrashed")
     unit = next(unit for unit in ledger.planned() if unit.row_start == 10)
-    assert ledger.read_commit(unit.id).attempts >= 4
+    assert read_commit(ledger.storage, unit.id).attempts >= 4
+    assert verify(str(tmp_path / "out")).problems == []
+
+
+def test_rows_that_raise_exhaust_memory_or_hang_become_dead_letters(source: str, tmp_path: Path) -> None:
+    ledger = square_ledger(str(tmp_path / "out"), source)
+    seen: list[Progress] = []
+    job = replace(square_job(source, Poisoned), unit_timeout_s=2.0)
+    summary = run_units(job, ledger, seen.append)
+    assert (summary.rows_done, summary.rows_failed) == (37, 3)
+    letters = {letter["row_id"]: letter for letter in _dead_letters(ledger)}
+    assert {row: letter["error_type"] for row, letter in letters.items()} == {
+        "row-11": "KeyError",
+        "row-22": "MemoryError",
+        "row-33": "WorkerTimedOut",
+    }
+    assert letters["row-11"]["message"] == "'unforeseen in <object object at 0x…>'"
+    assert "unit_timeout_s" in str(letters["row-33"]["message"])
+    assert seen[-1].worker_deaths == 4  # the unit, a half, its half, the row
     assert verify(str(tmp_path / "out")).problems == []
 
 

@@ -3,10 +3,11 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from pipelines.config import Resources
 from pipelines.inputs import find_parquet, read_unit
 from pipelines.ledger import Ledger, RunSpec
 from pipelines.plan import Unit, plan_units
+from pipelines.records import Records
 from pipelines.shards import parquet_shard
 from pipelines.unit_result import UnitResult, commit_unit
 from pipelines.units import UnitJob
@@ -51,7 +53,7 @@ def square_job(source: str, worker: type[Worker], **worker_args: object) -> Unit
     return UnitJob(worker=worker, worker_args=worker_args, read=read, resources=ONE_CPU)
 
 
-def commit_inline(ledger: Ledger, units: list[Unit], source: str) -> dict[str, Commit]:
+def commit_inline(ledger: Ledger, units: Iterable[Unit], source: str) -> dict[str, Commit]:
     """Run the squaring job over these units without Ray."""
     read = partial(read_unit, find_parquet(source).storage)
     commits = {}
@@ -71,9 +73,14 @@ def commit_inline(ledger: Ledger, units: list[Unit], source: str) -> dict[str, C
 def finish_inline(output: str, source: str) -> Ledger:
     """A whole finished run of the squaring job, made without Ray."""
     ledger = square_ledger(output, source)
-    units = ledger.planned()
-    ledger.write_manifest(units, commit_inline(ledger, units, source))
+    commit_inline(ledger, list(ledger.planned()), source)
+    write_manifest(ledger)
     return ledger
+
+
+def write_manifest(ledger: Ledger) -> None:
+    """The manifest of a run whose units are all done."""
+    ledger.write_manifest(Records(ledger.storage, ledger.planned()).in_order())
 
 
 def slowly(read: Callable[[Unit], pa.Table], log: str, unit: Unit) -> pa.Table:
@@ -129,6 +136,20 @@ class Deadly(Square):
             if self.once is not None:
                 Path(self.once).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().process(rows)
+
+
+class Poisoned(Square):
+    """Squares, but some values raise, ask for memory that no machine has, or never come to an end."""
+
+    def process(self, rows: pa.Table) -> WorkerResult:
+        values = set(rows["value"].to_pylist())
+        if 11 in values:
+            raise KeyError(f"unforeseen in {object()}")
+        if 22 in values:
+            np.zeros(1 << 55)
+        if 33 in values:
+            time.sleep(3600)
         return super().process(rows)
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from schemas.manifest import ObjectEntry, json_bytes, section
+from schemas.manifest import ObjectEntry, Section, json_bytes
 
 
 def _entries(count: int) -> list[ObjectEntry]:
@@ -10,20 +10,22 @@ def _entries(count: int) -> list[ObjectEntry]:
 
 
 def test_a_short_section_names_its_objects() -> None:
-    value, files = section("data", _entries(3))
-    assert files == {}
-    assert [entry["path"] for entry in value["objects"]] == [
-        "data/0.parquet",
-        "data/1.parquet",
-        "data/2.parquet",
-    ]
+    section = Section("data", part_objects=3)
+    assert [section.add(entry) for entry in _entries(3)] == [None] * 3
+    value, last = section.end()
+    assert last is None
+    assert [entry["path"] for entry in value["objects"]] == [f"data/{n}.parquet" for n in range(3)]
 
 
 def test_a_long_section_names_parts_that_hold_all_objects() -> None:
-    value, files = section("data", _entries(25), part_objects=10)
+    section = Section("data", part_objects=10)
+    files = [part for entry in _entries(25) if (part := section.add(entry))]
+    value, last = section.end()
+    assert last is not None
+    files.append(last)
     assert [part["rows"] for part in value["parts"]] == [10, 10, 5]
-    assert [part["path"] for part in value["parts"]] == list(files)
-    objects = [entry for data in files.values() for entry in json.loads(data)["objects"]]
+    assert [part["path"] for part in value["parts"]] == [path for path, _ in files]
+    objects = [entry for _, data in files for entry in json.loads(data)["objects"]]
     assert [entry["path"] for entry in objects] == [entry.path for entry in _entries(25)]
     assert "objects" not in value
 
