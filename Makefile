@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN = $(VENV)/bin/python
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: demo test slow check lint format clean
+.PHONY: demo test slow check lint format clean reliability
 
 demo: $(VENV)/ready
 	$(RUN) -m examples.shapes.demo
@@ -14,6 +14,10 @@ test: $(VENV)/ready
 
 slow: $(VENV)/ready
 	$(RUN) -m pytest -m slow
+
+# Runs the fault matrix, on a Ceph gateway too where its packages are installed, and writes the table of its results.
+reliability: $(VENV)/ready
+	MEISSONIC_RELIABILITY=docs/reliability.md $(RUN) -m pytest -m "slow or not slow" tests/faults/test_matrix.py
 
 check: lint test
 

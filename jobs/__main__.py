@@ -6,15 +6,22 @@ A command imports what it needs when it runs: `--help` and `verify` need not wai
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from dataclasses import asdict
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
 from jobs.ray_session import connect
 from pipelines.config import load_config
 from pipelines.errors import RefusalError
+
+if TYPE_CHECKING:
+    from pipelines.estimate import Estimate
+    from pipelines.generate import GenerationJob
+    from pipelines.status import RunStatus
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -49,21 +56,22 @@ overrides_option = click.option(
 )
 
 
+config_option = click.option(
+    "--config", "path", type=click.Path(dir_okay=False), help="YAML file with the job's settings."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
 @main.command("generate")
-@click.option("--config", "path", type=click.Path(dir_okay=False), help="YAML file with the job's settings.")
+@config_option
 @overrides_option
 @command
 def generate_command(path: str | None, overrides: tuple[str, ...]) -> None:
     """Generate images for a prompt table. Started again, it goes on where it stopped."""
     from pipelines.generate import open_job
     from pipelines.generation_config import GenerateConfig
-    from pipelines.progress import show_progress, summary_text
 
-    job = open_job(load_config(GenerateConfig, path, overrides))
-    connect()
-    with show_progress("prompts", "images") as on_progress:
-        summary = job.run(on_progress)
-    click.echo(summary_text(summary, "prompts", "images"))
+    _run(open_job(load_config(GenerateConfig, path, overrides)))
 
 
 @main.command("retry-failed")
@@ -73,13 +81,79 @@ def generate_command(path: str | None, overrides: tuple[str, ...]) -> None:
 def retry_command(output: str, overrides: tuple[str, ...]) -> None:
     """Run the failed rows of the job in OUTPUT again, with its model and settings."""
     from pipelines.generate import open_retry
+
+    _run(open_retry(output, overrides))
+
+
+def _run(job: GenerationJob) -> None:
     from pipelines.progress import show_progress, summary_text
 
-    job = open_retry(output, overrides)
     connect()
     with show_progress("prompts", "images") as on_progress:
         summary = job.run(on_progress)
     click.echo(summary_text(summary, "prompts", "images"))
+
+
+@main.group("plan")
+def plan_group() -> None:
+    """Tell what a job will run, and what that will take."""
+
+
+@plan_group.command("generate")
+@config_option
+@overrides_option
+@click.option(
+    "--sample",
+    "sample_units",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Units to run first, for the rate. They count: the job has them done.",
+)
+@click.option(
+    "--price", type=click.FloatRange(min=0), help="Of a GPU-hour; of a worker's where it has no GPU."
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Workers to tell the time for.")
+@json_option
+@command
+def plan_generate_command(
+    path: str | None,
+    overrides: tuple[str, ...],
+    sample_units: int,
+    price: float | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Units, rows and bytes; after a sample of units also rate, GPU-hours, output size and cost.
+
+    Without --sample nothing is written, and no cluster is needed.
+    """
+    from pipelines.estimate import estimate_text
+    from pipelines.generate import plan_job
+    from pipelines.generate_estimate import estimate_job, run_sample
+    from pipelines.generation_config import GenerateConfig
+    from pipelines.progress import show_progress
+
+    planned = plan_job(load_config(GenerateConfig, path, overrides))
+    if sample_units:
+        job = planned.open()
+        connect()
+        with show_progress("prompts", "images") as on_progress:
+            run_sample(job, sample_units, on_progress)
+    found = estimate_job(planned, price)
+    _show(found, as_json, estimate_text(found, "prompts", "images", workers))
+
+
+@main.command("status")
+@click.argument("output")
+@json_option
+@command
+def status_command(output: str, as_json: bool) -> None:
+    """Tell how far the job in OUTPUT is, from any machine that can read the folder."""
+    from pipelines.status import run_status, status_text
+
+    status = run_status(output)
+    _show(status, as_json, status_text(status))
 
 
 @main.command("verify")
@@ -101,14 +175,23 @@ def verify_command(output: str) -> None:
 @click.option("--older-than", "age_h", default=24.0, show_default=True, help="Hours since they were written.")
 @command
 def gc_command(output: str, delete: bool, age_h: float) -> None:
-    """List the objects in OUTPUT that no record names: what killed runs left behind."""
+    """List what no record names in OUTPUT: objects of killed runs, and uploads that never ended."""
     from pipelines.garbage import collect_garbage, find_garbage
 
     found = (collect_garbage if delete else find_garbage)(output, age_h * 3600)
-    for entry in found:
+    for entry in found.objects:
         click.echo(f"{entry.size_bytes:>12,}  {entry.path}")
-    total = sum(entry.size_bytes for entry in found)
-    click.echo(f"{len(found):,} objects, {total:,} bytes{' deleted' if delete else ''}")
+    for upload in found.uploads:
+        click.echo(f"{'upload':>12}  {upload.path}")
+    total = sum(entry.size_bytes for entry in found.objects)
+    click.echo(
+        f"{len(found.objects):,} objects, {total:,} bytes, {len(found.uploads):,} unfinished uploads"
+        f"{': deleted' if delete else '; --delete removes them'}"
+    )
+
+
+def _show(value: RunStatus | Estimate, as_json: bool, text: str) -> None:
+    click.echo(json.dumps(asdict(value)) if as_json else text)
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def _long_name(kind: bytes, content: bytes, where: str) -> str | None:
 
 
 def _pax_path(records: bytes, where: str) -> bytes | None:
-    """The value of "path" among records "LENGTH KEYWORD=VALUE\\n", as POSIX describes them for pax."""
+    """The value of "path" among records "LENGTH KEYWORD=VALUE", a line each: the format pax of POSIX."""
     path = None
     while records:
         length = records.partition(b" ")[0]

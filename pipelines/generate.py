@@ -23,7 +23,7 @@ from pipelines.generation_worker import GenerationModels, GenerationWorker
 from pipelines.ledger import Ledger, RunSpec
 from pipelines.models import ModelError, fetch_model, model_id
 from pipelines.packing import PackImages
-from pipelines.plan import plan_units
+from pipelines.plan import Plan, plan_units
 from pipelines.prompts import PromptTable, PromptTableError, open_prompts
 from pipelines.tally import Progress, RunSummary
 from pipelines.units import UnitJob, run_units
@@ -50,8 +50,12 @@ class GenerationJob:
     prompts: PromptTable
     ledger: Ledger
 
-    def run(self, on_progress: OnProgress | None = None) -> RunSummary:
+    def run(self, on_progress: OnProgress | None = None, sample: Sequence[int] | None = None) -> RunSummary:
         """Run all that is not done yet; write the manifest and the dataset card.
+
+        Args:
+            on_progress: See `run_units`.
+            sample: Indices in the plan of the only units to run.
 
         Raises:
             ClusterTooSmallError: The job does not fit the cluster.
@@ -70,18 +74,47 @@ class GenerationJob:
             max_failure_rate=config.max_failure_rate,
             failure_rate_rows=config.failure_rate_rows,
         )
-        summary = run_units(job, self.ledger, on_progress)
-        write_card(self.ledger.storage, config, self.models.model_digest, summary)
+        summary = run_units(job, self.ledger, on_progress, sample=sample)
+        if summary.manifest:
+            write_card(self.ledger.storage, config, self.models.model_digest, summary)
         return summary
 
 
-def open_job(config: GenerateConfig) -> GenerationJob:
-    """Check the prompt table, fetch the models, and begin the run in the output folder or go on with it.
+@dataclass(frozen=True, kw_only=True)
+class GenerationPlan:
+    """A checked job that has written nothing yet.
+
+    Attributes:
+        config: Without nulls.
+        models: What the workers load.
+        prompts: The checked prompt table.
+        spec: What `run.json` will say.
+        units: The plan.
+    """
+
+    config: GenerateConfig
+    models: GenerationModels
+    prompts: PromptTable
+    spec: RunSpec
+    units: Plan
+
+    def open(self) -> GenerationJob:
+        """Begin the run in the output folder, or go on with it.
+
+        Raises:
+            LedgerError: The output folder holds something else.
+            StorageError: It cannot hold a run.
+        """
+        ledger = Ledger.open(self.config.output, self.spec, self.units)
+        return GenerationJob(config=self.config, models=self.models, prompts=self.prompts, ledger=ledger)
+
+
+def plan_job(config: GenerateConfig) -> GenerationPlan:
+    """Check the prompt table, fetch the models to this node, and cut the plan.
 
     Raises:
         PromptTableError: The prompt table cannot be run.
         ModelError: The model cannot be fetched.
-        LedgerError: The output folder holds something else.
     """
     prompts = open_prompts(config.prompts)
     _check_columns(config, prompts)
@@ -96,8 +129,20 @@ def open_job(config: GenerateConfig) -> GenerationJob:
         unique_id="sample_id",
         code_version=code_version(),
     )
-    ledger = Ledger.open(config.output, spec, plan_units(prompts.objects, config.unit_rows, digest))
-    return GenerationJob(config=config, models=models, prompts=prompts, ledger=ledger)
+    units = plan_units(prompts.objects, config.unit_rows, digest)
+    return GenerationPlan(config=config, models=models, prompts=prompts, spec=spec, units=units)
+
+
+def open_job(config: GenerateConfig) -> GenerationJob:
+    """`plan_job`, and begin the run in the output folder or go on with it.
+
+    Raises:
+        PromptTableError: The prompt table cannot be run.
+        ModelError: The model cannot be fetched.
+        LedgerError: The output folder holds something else.
+        StorageError: It cannot hold a run.
+    """
+    return plan_job(config).open()
 
 
 def open_retry(output: str, overrides: Sequence[str] = ()) -> GenerationJob:

@@ -22,7 +22,6 @@ from meissonic import Meissonic, SampleRequest, decode, sample, to_uint8
 from meissonic.sampling import MAX_SEED, BatchShape, batch_shape, check_request
 from pipelines.generation_config import GenerateConfig, sampler_config
 from pipelines.images import (
-    SUFFIXES,
     ImageError,
     encode_image,
     image_bytes,
@@ -33,7 +32,7 @@ from pipelines.images import (
 from pipelines.models import ModelError, fetch_model
 from pipelines.scorers.clip import ClipScorer
 from pipelines.worker import DeadLetter, WorkerResult
-from schemas.generations import TOKEN, generations_schema
+from schemas.generations import IMAGE_SUFFIXES, TOKEN, generations_schema
 from schemas.prompts import PROMPTS
 
 ENCODING_THREADS = 2
@@ -317,7 +316,7 @@ class GenerationWorker:
         schema = generations_schema(
             tokens=self.config.tokens, scores=self.scorers, passed_through=passed_through
         )
-        suffix = SUFFIXES[self.config.image_format]
+        suffix = IMAGE_SUFFIXES[self.config.image_format]
         others = rows.take(pa.array([image.row for image, _ in kept], pa.int64()))
         columns = []
         for column in schema:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import io
-from typing import Any, Literal
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from pydantic import Field, field_validator
 from torch import Tensor
 
-from pipelines.storage import StorageError, open_storage, split_uri
+from pipelines.config import Operational
+from pipelines.storage import Storage, StorageError, open_storage
+from pipelines.web import PORTS, WebError, WebLimits, fetch
 
 ImageFormat = Literal["png", "jpeg", "webp"]
-SUFFIXES: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 SHOWN_PATH = 200
 """Characters of a path that an error repeats: some tables hold whole images as text."""
 MASK_LEVEL = 128
 """Grey level, of 255, from which a mask's pixel is white."""
+PILLOW_MAX_PIXELS = 89_478_485
+"""From there on Pillow warns of a decompression bomb."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class ImageError(Exception):
@@ -35,24 +45,54 @@ def encode_image(pixels: NDArray[np.uint8], image_format: ImageFormat, quality: 
     return buffer.getvalue()
 
 
-def image_bytes(value: dict[str, Any], folder_uri: str) -> bytes:
-    """The encoded bytes of an image struct: its own, or those that its path names, from `folder_uri` on.
+class RowImages(WebLimits):
+    """Which images the rows of a table may name, and how large these may be.
+
+    Whoever wrote the table need not be trusted with what the job itself may read. Its rows may name files in
+    the table's folder and in `folders`, and http(s) URLs within the limits of `pipelines.web`.
+
+    Attributes:
+        max_bytes: Of an encoded image, wherever it comes from.
+        max_pixels: Of an image, by its header; more is not decoded.
+        folders: Further folders that rows may name files in: absolute paths or URIs. A URI has the options
+            of its server, if it needs any; a row cannot have some.
+    """
+
+    max_pixels: int = Field(default=1 << 26, ge=1, le=PILLOW_MAX_PIXELS)
+    folders: Annotated[tuple[str, ...], Operational()] = ()
+
+    @field_validator("folders")
+    @classmethod
+    def _absolute(cls, folders: tuple[str, ...]) -> tuple[str, ...]:
+        if relative := [folder for folder in folders if "://" not in folder and not folder.startswith("/")]:
+            raise ValueError(f"'{relative[0]}' must be an absolute path: workers have folders of their own")
+        return folders
+
+
+def image_bytes(value: dict[str, Any], folder_uri: str, limits: RowImages) -> bytes:
+    """The encoded bytes of an image struct: its own, or those that its path names.
+
+    Args:
+        value: The struct. Its path is relative to `folder_uri`, absolute, or a URI: in `folder_uri` or one of
+            `limits.folders`, with links followed. Or it is an http or https URL.
+        folder_uri: The folder of the table that the struct is from.
+        limits: What it may name.
 
     Raises:
-        ImageError: It has neither, or the path cannot be read.
+        ImageError: It has neither, what its path names is not allowed or cannot be read, or it is too large.
     """
     if value["bytes"]:
+        _check_size(len(value["bytes"]), limits)
         return bytes(value["bytes"])
     path = value["path"]
     if not path:
         raise ImageError("neither bytes nor a path")
-    absolute = "://" in path or path.startswith("/")
     try:
-        storage, name = split_uri(path) if absolute else (open_storage(folder_uri), path)
-        return storage.read(name)
+        return _read(path, folder_uri, limits)
+    except (ImageError, WebError) as error:
+        raise ImageError(f"{_shown(path)}: {error}") from error
     except (StorageError, OSError) as error:
-        shown = path if len(path) <= SHOWN_PATH else f"{path[:SHOWN_PATH]}…"
-        raise ImageError(f"{shown}: cannot read it ({type(error).__name__})") from error
+        raise ImageError(f"{_shown(path)}: cannot read it ({type(error).__name__})") from error
 
 
 def image_id(data: bytes) -> str:
@@ -60,9 +100,9 @@ def image_id(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def start_image(data: bytes, width: int, height: int) -> Tensor:
+def start_image(data: bytes, width: int, height: int, limits: RowImages) -> Tensor:
     """Encoded bytes -> [3, height, width] in [0, 1], upright, on white, resized where it has another size."""
-    picture = _open(data)
+    picture = _open(data, limits)
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
     picture = picture.convert("RGB")
@@ -71,17 +111,71 @@ def start_image(data: bytes, width: int, height: int) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
-def token_mask(data: bytes, grid_width: int, grid_height: int) -> Tensor:
+def token_mask(data: bytes, grid_width: int, grid_height: int, limits: RowImages) -> Tensor:
     """Encoded bytes -> bool [grid height, grid width], true where the mask is white."""
-    grey = _open(data).convert("L").resize((grid_width, grid_height), Image.Resampling.LANCZOS)
+    grey = _open(data, limits).convert("L").resize((grid_width, grid_height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(grey) >= MASK_LEVEL)
 
 
-def _open(data: bytes) -> Image.Image:
+def _read(path: str, folder_uri: str, limits: RowImages) -> bytes:
+    if path.partition("://")[0].lower() in PORTS:
+        return fetch(path, limits)
+    storage, name = _located(path, [folder_uri, *limits.folders])
+    _check_size(storage.size(name), limits)
+    return storage.read(name)
+
+
+def _located(path: str, folders: Sequence[str]) -> tuple[Storage, str]:
+    """The storage of the allowed folder that a path lies in, and its name there.
+
+    The storage is always one that the job's own configuration names: a row chooses neither a server nor the
+    credentials for it.
+    """
+    if _CONTROL.search(path):
+        raise ImageError("a path with control characters")
+    if ".." in path.split("/"):
+        raise ImageError("a path with '..'; name the file by the folder that it is in")
+    if "://" in path and "?" in path:
+        raise ImageError("a URI with options; those of a folder in row_images.folders apply to its files")
+    storages = [open_storage(folder) for folder in folders]
+    starts = [_real(storage.uri_of("")).rstrip("/") + "/" for storage in storages]
+    if path.startswith("file:///"):
+        path = unquote(path.removeprefix("file://"))
+    file = _real(path if "://" in path or path.startswith("/") else starts[0] + path)
+    for storage, start in zip(storages, starts, strict=True):
+        if file.startswith(start):
+            return storage, file.removeprefix(start)
+    raise ImageError("not in the table's folder, nor in one of row_images.folders")
+
+
+def _real(path: str) -> str:
+    """A local path with its links followed; URIs are left alone."""
+    return os.path.realpath(path) if path.startswith("/") else path
+
+
+def _check_size(num_bytes: int, limits: RowImages) -> None:
+    if num_bytes > limits.max_bytes:
+        raise ImageError(f"{num_bytes} bytes; the limit is {limits.max_bytes}, which is max_bytes")
+
+
+def _shown(path: str) -> str:
+    return path if len(path) <= SHOWN_PATH else f"{path[:SHOWN_PATH]}…"
+
+
+def _open(data: bytes, limits: RowImages) -> Image.Image:
+    too_large = f"more than {limits.max_pixels} pixels, which is max_pixels"
     try:
-        opened = Image.open(io.BytesIO(data), formats=READ_FORMATS)
-        opened.load()
-        picture = ImageOps.exif_transpose(opened)
+        with warnings.catch_warnings():  # of the whole process: one thread at a time decodes
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            opened = Image.open(io.BytesIO(data), formats=READ_FORMATS)  # reads the header alone
+            if opened.width * opened.height > limits.max_pixels:
+                raise ImageError(too_large)
+            opened.load()
+            picture = ImageOps.exif_transpose(opened)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(too_large) from error
     except Exception as error:  # decoders raise whatever they meet in a damaged file
         raise ImageError(f"cannot decode it as an image ({type(error).__name__})") from error
     if picture.mode.startswith(("I", "F")):

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +13,18 @@ from pipelines.manifest import MANIFEST_PATH, read_entries
 from pipelines.plan import InputObject, PlanError, Unit
 from pipelines.storage import Storage, StorageError, open_storage, split_uri
 
+MAX_GROUP_BYTES = 4 << 30
+"""Of a decoded row group. A reading task holds a whole one, and a node reads several at once; writers make
+row groups of 0.1 to 1 GiB."""
+MAX_COLUMNS = 10_000
+"""A row group has a record for each of them, and so has each of its readers."""
+_METADATA_LIMITS = {
+    "thrift_string_size_limit": 16 << 20,  # the longest text is the Arrow schema, some MB for 10 000 columns
+    "thrift_container_size_limit": 100_000,  # the longest list is that of row groups
+    "schema_depth_limit": 32,
+}
+_VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 4}
+"""Of a decoded value, at least: runs of equal ones take next to nothing in the file."""
 _THREADS = 16
 _CACHED_BYTES = 256 << 20
 
@@ -92,6 +104,55 @@ def read_unit(storage: Storage, unit: Unit, columns: Sequence[str] | None = None
     return pa.concat_tables(pieces)
 
 
+def open_parquet(stream: BinaryIO, where: str) -> pq.ParquetFile:
+    """A Parquet file whose metadata asks for nothing out of proportion, before anything of it is decoded.
+
+    What the metadata declares is bounded, not what the pages hold in the end: a text that a dictionary
+    repeats counts once. Metadata of single column chunks is left alone: where it is damaged, pyarrow ends
+    the process instead of raising an error.
+
+    Raises:
+        PlanError: It is not Parquet; its counts contradict each other; it has too many columns, or too large
+            a row group.
+    """
+    try:
+        file = pq.ParquetFile(stream, pre_buffer=True, **_METADATA_LIMITS)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{where}: not a Parquet file ({_one_line(error)}); remove or replace it") from error
+    metadata = file.metadata
+    if metadata.num_columns > MAX_COLUMNS:
+        raise PlanError(
+            f"{where}: {metadata.num_columns} columns; the limit is {MAX_COLUMNS}: write fewer into the file"
+        )
+    columns = [metadata.schema.column(number) for number in range(metadata.num_columns)]
+    row_bytes = sum(
+        _VALUE_BYTES.get(column.physical_type, column.length)
+        for column in columns
+        if column.max_repetition_level == 0  # how many values a list has is not in the metadata
+    )
+    num_rows = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        num_rows += group.num_rows
+        if min(group.num_rows, group.total_byte_size) < 0 or group.num_columns != len(columns):
+            raise PlanError(f"{where}: row group {number}: impossible counts; replace the damaged file")
+        decoded_bytes = max(group.total_byte_size, group.num_rows * row_bytes)
+        if decoded_bytes > MAX_GROUP_BYTES:
+            raise PlanError(
+                f"{where}: row group {number}: at least {decoded_bytes} bytes when decoded; the limit is "
+                f"{MAX_GROUP_BYTES}: write the file again with fewer rows a group (row_group_size)"
+            )
+    if num_rows != metadata.num_rows:
+        raise PlanError(
+            f"{where}: {metadata.num_rows} rows, but {num_rows} in its row groups; replace the damaged file"
+        )
+    return file
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _is_data(path: str) -> bool:
     return path.endswith(".parquet") and not any(part.startswith((".", "_")) for part in path.split("/"))
 
@@ -99,12 +160,7 @@ def _is_data(path: str) -> bool:
 def _described(storage: Storage, names: Sequence[str]) -> list[InputObject]:
     def describe(name: str) -> InputObject:
         with storage.open(name) as stream:
-            try:
-                rows = pq.read_metadata(stream).num_rows
-            except pa.ArrowInvalid as error:
-                raise PlanError(
-                    f"{storage.uri_of(name)}: not a Parquet file ({error}); remove or replace it"
-                ) from error
+            rows = open_parquet(stream, storage.uri_of(name)).metadata.num_rows
         return InputObject(path=name, fingerprint=storage.fingerprint(name), rows=rows)
 
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -120,7 +176,7 @@ def _open_parquet(storage: Storage, path: str, fingerprint: str) -> pq.ParquetFi
             f"{storage.uri_of(path)}: it changed since the job was planned; "
             "restore it, or start a new output folder"
         )
-    return pq.ParquetFile(storage.open(path), pre_buffer=True)
+    return open_parquet(storage.open(path), storage.uri_of(path))
 
 
 # The row group that this process decoded last. Tables often come as one row group of a million rows:
@@ -134,7 +190,14 @@ def _read_group(
     key = (storage, path, fingerprint, group, columns)
     rows = _last_group.get(key)
     if rows is None:
-        rows = _open_parquet(storage, path, fingerprint).read_row_group(group, columns=columns)
+        file = _open_parquet(storage, path, fingerprint)
+        try:
+            rows = file.read_row_group(group, columns=columns)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise StorageError(
+                f"{storage.uri_of(path)}: row group {group} cannot be decoded ({_one_line(error)}); "
+                "replace the file"
+            ) from error
         _last_group.clear()
         if rows.nbytes <= _CACHED_BYTES:
             _last_group[key] = rows

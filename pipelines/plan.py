@@ -116,16 +116,14 @@ class Plan(Sequence[Unit]):
         return self.table.num_rows
 
     def __iter__(self) -> Iterator[Unit]:
-        for batch in self.table.to_batches(max_chunksize=_BATCH_UNITS):
-            yield from map(Unit.from_json, batch.to_pylist())
+        return _units(self.table)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and self.table.equals(other.table)
 
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> list[Unit]:
         """The units with these indices in the plan."""
-        rows = self.table.take(pa.array(indices, pa.int64())).to_pylist()
-        return [Unit.from_json(row) for row in rows]
+        return list(_units(self.table.take(pa.array(indices, pa.int64()))))
 
     def ids(self, indices: range) -> list[str]:
         """The ids of consecutive units."""
@@ -189,6 +187,12 @@ def plan_units(objects: Iterable[InputObject], unit_rows: int, config_digest: st
         "rows": pa.nulls(len(ids), PLAN.field("rows").type),
     }
     return Plan(pa.table(columns, schema=PLAN))
+
+
+def _units(table: pa.Table) -> Iterator[Unit]:
+    """A plan's rows as units, some thousands as Python values at a time."""
+    for batch in table.to_batches(max_chunksize=_BATCH_UNITS):
+        yield from map(Unit.from_json, batch.to_pylist())
 
 
 def retry_unit(unit: Unit, round: int, rows: Iterable[int]) -> Unit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.errors import RefusalError
-from pipelines.inputs import ParquetInput, find_parquet, read_unit
+from pipelines.inputs import ParquetInput, find_parquet, open_parquet, read_unit
 from pipelines.plan import InputObject, Unit
+from pipelines.row_hashes import hash_rows, repeated_hashes, rows_among
 from pipelines.storage import Storage
 from schemas.prompts import IMAGE, PROMPTS
 
 ROW_HASH_HEX = 32
+_BATCH_ROWS = 65_536
+_BATCH_BYTES = 64 << 20
+_COMPARED_IDS = 1_000_000
 
 
 class PromptTableError(RefusalError):
@@ -69,8 +73,10 @@ def open_prompts(uri: str) -> PromptTable:
     """
     found = find_parquet(uri)
     first: pa.Schema | None = None
+    num_rows = 0
     for name, file in _files(found):
         schema = file.schema_arrow
+        num_rows += file.metadata.num_rows
         where = found.storage.uri_of(name)
         if "prompt" not in schema.names:
             raise PromptTableError(
@@ -89,7 +95,8 @@ def open_prompts(uri: str) -> PromptTable:
             n for n in schema.names if n in PROMPTS.names and schema.field(n).type != PROMPTS.field(n).type
         ]
         for column in to_check:
-            _cast(file.read(columns=[column])[column], column, where, 0)
+            for first_row, rows in _batches(file, [column]):
+                _cast(rows[column], column, where, first_row)
     assert first is not None  # find_parquet gives at least one file
     passed_through = [
         pa.field(column.name, pa.string() if column.type == pa.string_view() else column.type)
@@ -97,10 +104,10 @@ def open_prompts(uri: str) -> PromptTable:
         if column.name not in PROMPTS.names
     ]
     if "prompt_id" in first.names:
-        _check_ids(found)
+        _check_ids(found, num_rows)
         repeats = {}
     else:
-        repeats = _repeats(found)
+        repeats = _repeats(found, num_rows)
     return PromptTable(
         storage=found.storage, objects=found.objects, passed_through=passed_through, repeats=repeats
     )
@@ -135,7 +142,7 @@ def _hashable(value: Any) -> Any:
 def _files(found: ParquetInput) -> Iterator[tuple[str, pq.ParquetFile]]:
     for item in found.objects:
         with found.storage.open(item.path) as stream:
-            yield item.path, pq.ParquetFile(stream)
+            yield item.path, open_parquet(stream, found.storage.uri_of(item.path))
 
 
 def _cast(column: pa.ChunkedArray, name: str, where: str, first_row: int) -> pa.ChunkedArray:
@@ -202,39 +209,69 @@ def _image_column(chunk: pa.Array) -> pa.Array:
     return pa.StructArray.from_arrays(parts, fields=list(IMAGE), mask=chunk.is_null())
 
 
-def _check_ids(found: ParquetInput) -> None:
+def _check_ids(found: ParquetInput, num_rows: int) -> None:
     """That every row has an id of its own."""
-    seen: dict[str, str] = {}
-    for name, file in _files(found):
-        where = found.storage.uri_of(name)
-        for row, value in enumerate(
-            _cast(file.read(columns=["prompt_id"])["prompt_id"], "prompt_id", where, 0)
-        ):
-            identifier = value.as_py()
-            if identifier is None:
-                raise PromptTableError(f"{where}: column 'prompt_id', row {row}: null; every row needs an id")
+    repeated = repeated_hashes((hash_rows(ids) for _, _, ids in _ids(found)), num_rows)
+    # ids that repeat are a mistake: some of them are enough to name one
+    repeated, seen = repeated[:_COMPARED_IDS], dict[str, tuple[str, int]]()
+    for where, first_row, ids in _ids(found) if len(repeated) else ():
+        rows = rows_among(hash_rows(ids), repeated)
+        for row, identifier in zip(rows + first_row, ids["prompt_id"].take(rows).to_pylist(), strict=True):
             if identifier in seen:
                 raise PromptTableError(
                     f"{where}: column 'prompt_id', row {row}: {identifier!r} is already the id of "
-                    f"{seen[identifier]}; ids must be unique"
+                    f"{seen[identifier][0]}, row {seen[identifier][1]}; ids must be unique"
                 )
-            seen[identifier] = f"{where}, row {row}"
+            seen[identifier] = where, row
 
 
-def _repeats(found: ParquetInput) -> dict[str, dict[int, int]]:
+def _ids(found: ParquetInput) -> Iterator[tuple[str, int, pa.Table]]:
+    """The ids of all rows; for each batch the file's URI, and the number of its first row in the file."""
+    for name, file in _files(found):
+        where = found.storage.uri_of(name)
+        for first_row, rows in _batches(file, ["prompt_id"]):
+            ids = _cast(rows["prompt_id"], "prompt_id", where, first_row)
+            if ids.null_count:
+                row = first_row + pc.index(ids.is_null(), True).as_py()
+                raise PromptTableError(f"{where}: column 'prompt_id', row {row}: null; every row needs an id")
+            yield where, first_row, pa.table({"prompt_id": ids})
+
+
+def _repeats(found: ParquetInput, num_rows: int) -> dict[str, dict[int, int]]:
+    """See `PromptTable.repeats`."""
+    repeated = repeated_hashes((hash_rows(rows) for _, _, rows in _known(found)), num_rows)
     seen: Counter[str] = Counter()
     repeats: dict[str, dict[int, int]] = {}
-    for name, file in _files(found):
-        columns = [column for column in file.schema_arrow.names if column in PROMPTS.names]
-        row_number = 0
-        for batch in file.iter_batches(columns=columns):
-            for row in canonical(pa.table(batch), name).to_pylist():
-                digest = row_hash(row, 0)
-                if seen[digest]:
-                    repeats.setdefault(name, {})[row_number] = seen[digest]
-                seen[digest] += 1
-                row_number += 1
+    for name, first_row, known in _known(found) if len(repeated) else ():
+        rows = rows_among(hash_rows(known), repeated)
+        for row, values in zip((rows + first_row).tolist(), known.take(rows).to_pylist(), strict=True):
+            digest = row_hash(values, 0)
+            if seen[digest]:
+                repeats.setdefault(name, {})[row] = seen[digest]
+            seen[digest] += 1
     return repeats
+
+
+def _known(found: ParquetInput) -> Iterator[tuple[str, int, pa.Table]]:
+    """All rows in their canonical form; for each batch the file, and the number of its first row in it."""
+    for name, file in _files(found):
+        for first_row, rows in _batches(file, PROMPTS.names):
+            yield name, first_row, canonical(rows, found.storage.uri_of(name), first_row)
+
+
+def _batches(file: pq.ParquetFile, names: Collection[str]) -> Iterator[tuple[int, pa.Table]]:
+    """Those of these columns that the file has, some rows at a time, with the number of the first."""
+    columns = [name for name in file.schema_arrow.names if name in names]
+    if file.metadata.num_rows == 0:
+        yield 0, file.schema_arrow.empty_table().select(columns)
+    first_row = 0
+    for number in range(file.num_row_groups):  # at once they would be fetched ahead, all of them
+        group = file.metadata.row_group(number)
+        num_rows = _BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
+        batch_size = min(max(num_rows, 1), _BATCH_ROWS)
+        for batch in file.iter_batches(batch_size, row_groups=[number], columns=columns):
+            yield first_row, pa.table(batch)
+            first_row += batch.num_rows
 
 
 def _first(column: pa.ChunkedArray) -> Any:

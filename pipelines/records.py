@@ -62,6 +62,7 @@ class Records:
         ]
         self._starts = [block.indices.start for block in self._blocks]
         self._new: dict[int, dict[str, Commit]] = {}  # by block: those that are not rolled up yet
+        self._readers = ThreadPoolExecutor(_THREADS)  # of single records, whichever their block
         self._rolled_up = {entry.path for entry in storage.list(ROLLUPS)} if rollups else set()
         last = unit_key(plan[len(plan.rounds[0]) - 1].id)[0]
         cuts = [f"{COMMITS}{position:08d}" for position in range(LISTED_UNITS, last, LISTED_UNITS)]
@@ -85,8 +86,15 @@ class Records:
         self._roll_up(number)
 
     def roll_up(self) -> None:
-        """Write the rollups that a killed driver did not come to write."""
-        for number in range(len(self._blocks)):
+        """Write the rollups that a killed driver did not come to write; delete those that are out of date.
+
+        Rollups are listed before the records, so a rollup of a unit that is not done is older than the
+        deletion of its record.
+        """
+        for number, block in enumerate(self._blocks):
+            if block.path in self._rolled_up and not self._done_in(block).all():
+                self._storage.delete(block.path)
+                self._rolled_up.remove(block.path)
             self._roll_up(number)
 
     def in_order(self) -> Iterator[Commit]:
@@ -111,12 +119,16 @@ class Records:
         ids = [i for i, done in zip(self.plan.ids(block.indices), self._done_in(block), strict=True) if done]
         known = dict(self._new.get(number, {}))
         if block.path in self._rolled_up and len(known) < len(ids):
-            known |= read_rollup(self._storage, block.path)
+            known = read_rollup(self._storage, block.path) | known
         missing = [unit_id for unit_id in ids if unit_id not in known]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            read = pool.map(lambda unit_id: read_commit(self._storage, unit_id), missing)
-            known |= dict(zip(missing, read, strict=True))
+        # a task a record would cost more than to read one from a folder
+        shares = [missing[start::_THREADS] for start in range(min(_THREADS, len(missing)))]
+        for commits in self._readers.map(self._read_each, shares):
+            known |= {commit.unit: commit for commit in commits}
         return [known[unit_id] for unit_id in ids]
+
+    def _read_each(self, unit_ids: Iterable[str]) -> list[Commit]:
+        return [read_commit(self._storage, unit_id) for unit_id in unit_ids]
 
     def _roll_up(self, number: int) -> None:
         block = self._blocks[number]

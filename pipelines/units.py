@@ -113,12 +113,15 @@ def run_units(
         job = replace(job, resources=on_cluster(job.resources, nodes))
         actors = actor_range(job.resources, nodes, len(pending))
         attempts = _start_attempts(job)
+        hosts: set[str] = set()
         with _reporting(tally, attempts, on_progress):
             for start in range(0, len(pending), wave_units):
                 units = plan.take(pending[start : start + wave_units])
                 with closing(_run_wave(job, ledger, units, actors, attempts)) as wave:
                     for commit, is_ours in wave:
-                        _check_shared(ledger, commit)
+                        if commit.host not in hosts:  # a request a unit would hold the driver up
+                            _check_shared(ledger, commit)
+                            hosts.add(commit.host)
                         records.add(commit)
                         if is_ours:
                             tally.add(commit)
@@ -140,7 +143,8 @@ def _run_wave(
     threads = job.resources.threads_per_actor
     io_cpus, num_readers = io_share(job.resources, cluster_nodes(), actors[1])
     dataset = (
-        ray.data.from_arrow([wrap({"unit": unit.to_json()}, {}) for unit in units])
+        # not from_arrow, which runs a task a block to learn its size
+        ray.data.from_blocks([wrap({"unit": unit.to_json()}, {}) for unit in units])
         .map_batches(
             _ReadStage(job.read, ledger),
             compute=ray.data.TaskPoolStrategy(size=num_readers),

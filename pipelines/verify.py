@@ -1,6 +1,7 @@
 """Check a run's folder from its bytes: nothing lost, nothing twice, nothing changed."""
 
 import hashlib
+import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.archives import ArchiveError, ArchiveLimits, read_samples
 from pipelines.commit import COMMITS, Commit, commit_path, read_commit, row_ids_digest
 from pipelines.errors import LedgerError
 from pipelines.json_files import parse_json
@@ -17,6 +19,7 @@ from pipelines.plan import Plan, Unit, plan_digest, unit_key
 from pipelines.records import ROLLUPS, read_rollup
 from pipelines.storage import ObjectMissingError, StorageError
 from schemas.failed import FAILED
+from schemas.generations import IMAGE_SUFFIXES
 from schemas.manifest import ObjectEntry
 
 _THREADS = 8
@@ -75,6 +78,7 @@ class _Found:
     rows_out: int = 0
     unique_ids: pa.ChunkedArray = field(default_factory=lambda: pa.chunked_array([], pa.string()))
     schemas: dict[str, pa.Schema] = field(default_factory=dict)  # by path
+    samples: dict[str, set[str]] = field(default_factory=dict)  # keys in WebDataset shards, by path
     failed_rows: list[int] = field(default_factory=list)
 
     def note(self, path: str, what: str) -> None:
@@ -160,6 +164,8 @@ def _check_unit(ledger: Ledger, unit: Unit, commit: Commit) -> _Found:
     failed: set[str] = set()
     for entry in commit.outputs:
         data = _read_object(ledger, entry, found)
+        if data is not None and entry.path.endswith(".tar"):
+            _read_tar(data, entry, found)
         if data is None or not entry.path.endswith(".parquet"):
             continue
         table = _read_parquet(data, entry, found)
@@ -179,6 +185,9 @@ def _check_unit(ledger: Ledger, unit: Unit, commit: Commit) -> _Found:
             found.failed_rows = table["row"].to_pylist()
         elif table is not None:
             found.note(commit.failed.path, "does not have the schema of dead letters")
+    for path, samples in found.samples.items():
+        if samples != set(found.unique_ids.to_pylist()):
+            found.note(path, f"its samples are not the rows of the Parquet shard, by '{spec.unique_id}'")
     if found.problems:
         return found  # the counts below would only repeat them
     for what, recorded, counted in (
@@ -221,6 +230,24 @@ def _read_parquet(data: bytes, entry: ObjectEntry, found: _Found) -> pa.Table | 
     if table.num_rows != entry.rows:
         found.note(entry.path, f"{table.num_rows} rows, recorded {entry.rows}")
     return table
+
+
+def _read_tar(data: bytes, entry: ObjectEntry, found: _Found) -> None:
+    """Note the samples of a WebDataset shard; each must be an image, its text and its facts."""
+    try:
+        samples = read_samples(io.BytesIO(data), ArchiveLimits())
+    except ArchiveError as error:
+        found.note(entry.path, f"not readable as a tar: {error}")
+        return
+    whole = [{image, "txt", "json"} for image in IMAGE_SUFFIXES.values()]
+    broken = sorted(key for key, suffixes in samples.items() if suffixes not in whole)
+    if len(samples) != entry.rows:
+        found.note(entry.path, f"{len(samples)} samples, recorded {entry.rows}")
+    elif broken:
+        what = f"{len(broken)} samples that are not one image, .txt and .json, such as '{broken[0]}'"
+        found.note(entry.path, what)
+    else:
+        found.samples[entry.path] = set(samples)
 
 
 def _check_schemas(found: Sequence[_Found]) -> list[Problem]:

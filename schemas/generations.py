@@ -33,6 +33,8 @@ GENERATIONS = pa.schema(
         pa.field("image", IMAGE),  # nullable, as the Image feature of Hugging Face datasets is
     ]
 )
+IMAGE_SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+"""Of image files, and of the images in WebDataset shards, by their format."""
 TOKENS = pa.field("tokens", pa.list_(pa.list_(TOKEN)), nullable=False)
 """Rows of the token grid; where the job keeps them."""
 

@@ -11,7 +11,7 @@ are more than 10 000 objects, `parts` stands for `objects`: each part is a JSON 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 FORMAT = "meissonic-manifest-1"
@@ -39,6 +39,10 @@ class ObjectEntry:
         """The entry that describes these bytes."""
         return cls(path=path, rows=rows, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
+    def to_json(self) -> dict[str, Any]:
+        """The entry as it stands in manifests."""
+        return {"path": self.path, "rows": self.rows, "sha256": self.sha256, "size": self.size}
+
 
 def json_bytes(value: Any) -> bytes:
     """Compact JSON with sorted keys: equal values give equal bytes."""
@@ -61,7 +65,7 @@ class Section:
     def add(self, entry: ObjectEntry) -> tuple[str, bytes] | None:
         """Name one more object; gives path and bytes of the part that is full, where it makes one."""
         full = self._part() if len(self._objects) == self._part_objects else None
-        self._objects.append(asdict(entry))
+        self._objects.append(entry.to_json())
         return full
 
     def end(self) -> tuple[dict[str, Any], tuple[str, bytes] | None]:
@@ -74,6 +78,6 @@ class Section:
     def _part(self) -> tuple[str, bytes]:
         path = f"manifest/{self._name}-{len(self._parts):05d}.json"
         data = json_bytes({"objects": self._objects})
-        self._parts.append(asdict(ObjectEntry.of(path, data, len(self._objects))))
+        self._parts.append(ObjectEntry.of(path, data, len(self._objects)).to_json())
         self._objects = []
         return path, data

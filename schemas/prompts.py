@@ -17,7 +17,7 @@ PROMPTS = pa.schema(
         pa.field("guidance_scale", pa.float64()),
         pa.field("temperature", pa.float64()),  # of the confidence noise at the first step
         pa.field("num_images", pa.int32()),
-        pa.field("image", IMAGE),  # start image; bytes, or a path beside the table or URI
+        pa.field("image", IMAGE),  # start image: bytes, or a path from the table's folder on, a URI or a URL
         pa.field("mask", IMAGE),  # white where the start image is made anew
         pa.field("strength", pa.float64()),  # of image-to-image, in (0, 1]
     ]

@@ -14,11 +14,13 @@ from PIL import Image
 
 from pipelines.config import load_config
 from pipelines.errors import LedgerError
-from pipelines.generate import open_job, open_retry
+from pipelines.generate import open_job, open_retry, plan_job
+from pipelines.generate_estimate import estimate_job, run_sample
 from pipelines.generation_config import GenerateConfig
 from pipelines.storage import open_storage
 from pipelines.tally import Progress, RunSummary
 from pipelines.verify import verify
+from tests.servers.web import answer, serving
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -119,6 +121,24 @@ def test_a_finished_job_started_again_computes_nothing(prompts: str, finished: P
     assert (summary.units_run, summary.rows_done, summary.rows_out) == (0, 8, 9)
 
 
+def test_a_sample_tells_what_the_rest_will_take_and_is_kept(
+    prompts: str, finished: Path, tmp_path: Path
+) -> None:
+    output = str(tmp_path / "out")
+    planned = plan_job(
+        load_config(GenerateConfig, None, [*SETTINGS, f"prompts={prompts}", f"output={output}"])
+    )
+    assert estimate_job(planned, None).rate is None
+    run_sample(planned.open(), 1)
+    told = estimate_job(planned, price=2.0)
+    assert (told.units, told.units_left, told.rows_left) == (3, 2, 5)
+    assert told.rate is not None
+    assert told.cost == pytest.approx(2.0 * told.rate.worker_s_per_row * 5 / 3600)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert run(prompts, output).units_run == 2
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == (finished / "manifest.json").read_bytes()
+
+
 def test_another_configuration_is_refused_with_the_difference(prompts: str, finished: Path) -> None:
     with pytest.raises(LedgerError, match=r"sampler\.num_steps: 2 -> 3"):
         run(prompts, str(finished), "sampler.num_steps=3")
@@ -171,6 +191,20 @@ def test_datasets_pandas_and_duckdb_read_the_shards(finished: Path) -> None:
     assert pd.read_parquet(finished / "data")["prompt"].nunique() == 8
     (count,) = duckdb.sql(f"select count(*) from '{finished}/data/*.parquet'").fetchall()[0]
     assert count == 9
+
+
+def test_images_of_private_hosts_are_made_once_they_are_allowed(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "png")
+    source, output = tmp_path / "p.parquet", str(tmp_path / "out")
+    with serving({"/a.png": answer(buffer.getvalue())}) as server:
+        pq.write_table(pa.table({"prompt": ["a", "b"], "image": [f"{server.url}/a.png", None]}), source)
+        assert run(str(source), output).failures == {"image: ImageError": 1}
+        with pytest.raises(LedgerError, match="cannot change what determines"):
+            open_retry(output, ["row_images.max_bytes=1"])
+        again = open_retry(output, ["row_images.allow_private=true"]).run()
+    assert (again.rows_done, again.rows_failed) == (2, 0)
+    assert verify(output).problems == []
 
 
 def test_webdataset_reads_the_tars(prompts: str, finished: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 from jobs import __main__ as command_line
 from pipelines.config import load_config
 from pipelines.generation_config import GenerateConfig
+from tests.pipelines.toys import finish_inline, write_input
 
 CONFIG = "jobs/configs/generate.yaml"
 
@@ -34,7 +36,7 @@ def prompt_file(folder: Path, **columns: list[object]) -> str:
 
 def test_help_lists_the_jobs(call) -> None:  # type: ignore[no-untyped-def]
     shown = call("--help").output
-    for name in ("generate", "retry-failed", "verify", "gc"):
+    for name in ("generate", "retry-failed", "verify", "gc", "status", "plan"):
         assert name in shown
 
 
@@ -93,8 +95,34 @@ def test_a_missing_model_is_refused(call, tmp_path: Path) -> None:  # type: igno
     assert "nowhere: no such folder" in result.output
 
 
-@pytest.mark.parametrize("command", ["verify", "retry-failed"])
+@pytest.mark.parametrize("command", ["verify", "retry-failed", "status", "gc"])
 def test_a_folder_without_a_run_is_refused(call, command: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     result = call(command, str(tmp_path))
     assert result.exit_code == 1
     assert "no run.json" in result.output
+
+
+def test_a_plan_is_told_without_writing_anything(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    prompts, output = prompt_file(tmp_path, prompt=["a", "b", "c"]), f"output={tmp_path / 'out'}"
+    settings = [prompts, output, "model=tests/assets/golden/tiny", "unit_rows=2"]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    result = call("plan", "generate", "--config", CONFIG, *arguments)
+    assert result.exit_code == 0
+    assert "input  3 prompts in 1 objects" in result.output
+    assert "plan   2 units, 2 with 3 prompts not done" in result.output
+    assert not (tmp_path / "out").exists()
+    told = json.loads(call("plan", "generate", "--config", CONFIG, *arguments, "--json").output)
+    assert (told["units"], told["rows_left"], told["rate"]) == (2, 3, None)
+
+
+def test_status_and_gc_of_a_run(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    output = str(tmp_path / "out")
+    finish_inline(output, write_input(tmp_path / "in", negative=(3,)))
+    (tmp_path / "out" / "data" / "left.parquet").write_bytes(b"123")
+    assert "rows   39 done, 1 failed of 40" in call("status", output).output
+    assert json.loads(call("status", output, "--json").output)["finished"] is True
+    listed = call("gc", output, "--older-than", "0")
+    assert "data/left.parquet" in listed.output
+    assert "1 objects, 3 bytes, 0 unfinished uploads; --delete removes them" in listed.output
+    assert "deleted" in call("gc", output, "--older-than", "0", "--delete").output
+    assert not (tmp_path / "out" / "data" / "left.parquet").exists()

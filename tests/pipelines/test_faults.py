@@ -7,13 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from pipelines.ledger import Ledger
 from pipelines.units import run_units
 from pipelines.verify import verify
 from tests.pipelines.toys import Square, finish_inline, square_job, square_ledger, write_input
@@ -51,28 +48,6 @@ def _check_untouched(output: Path, source: str, tmp_path: Path) -> None:
     assert (output / "manifest.json").read_bytes() == undisturbed.storage.read("manifest.json")
 
 
-def _rows_of(output: Path, unit_ids: set[str]) -> set[str]:
-    first = {"part-0.parquet": 0, "part-1.parquet": ROWS // 2}
-    units = [unit for unit in Ledger.load(str(output)).planned() if unit.id in unit_ids]
-    return {f"row-{first[unit.path] + row}" for unit in units for row in unit.row_numbers}
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("local_ray")
-def test_a_killed_job_goes_on_where_it_was(source: str, tmp_path: Path) -> None:
-    output, log = tmp_path / "out", tmp_path / "log"
-    driver = _start(output, source, tmp_path / "first log")
-    _wait_for_commits(output, 5)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait(60)
-    time.sleep(1.0)  # its Ray ends after it
-    done = _committed(output)
-    assert 5 <= len(done) < UNITS
-    run_units(square_job(source, Square, log=str(log)), square_ledger(str(output), source))
-    assert set(log.read_text().split()) == {f"row-{n}" for n in range(ROWS)} - _rows_of(output, done)
-    _check_untouched(output, source, tmp_path)
-
-
 @pytest.mark.usefixtures("local_ray")
 def test_an_interrupted_job_stops_at_once_and_goes_on_later(source: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
@@ -96,31 +71,15 @@ def test_an_interrupted_job_stops_at_once_and_goes_on_later(source: str, tmp_pat
     _check_untouched(output, source, tmp_path)
 
 
-@pytest.mark.usefixtures("local_ray")
-def test_two_drivers_on_one_folder_end_with_one_result(source: str, tmp_path: Path) -> None:
-    output, log = tmp_path / "out", tmp_path / "log"
-
-    def drive(_: int) -> int:
-        ledger = square_ledger(str(output), source)
-        return run_units(square_job(source, Square, log=str(log), pause_s=0.02), ledger).rows_done
-
-    with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(drive, range(2))) == [ROWS - 2, ROWS - 2]
-    rows = Counter(log.read_text().split())
-    assert set(rows) == {f"row-{n}" for n in range(ROWS)}
-    assert max(rows.values()) == 2  # they did run at once
-    _check_untouched(output, source, tmp_path)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_job_killed_ten_times_at_random(source: str, tmp_path: Path) -> None:
+def test_a_job_killed_again_and_again_at_random(source: str, tmp_path: Path) -> None:
     output, log = tmp_path / "out", tmp_path / "log"
     moments = random.Random(7)
-    for number in range(10):
+    for number in range(4):
         driver = _start(output, source, log)
         try:
-            driver.wait(moments.uniform(0.5, 20.0))
+            driver.wait(moments.uniform(4.0, 16.0))
         except subprocess.TimeoutExpired:
             (os.killpg if number % 2 else os.kill)(driver.pid, signal.SIGKILL)
         driver.wait(60)

@@ -1,12 +1,15 @@
 """Leftovers are deleted, named objects never."""
 
+import os
+import time
+import uuid
 from pathlib import Path
 
 import pytest
 
 from pipelines.commit import commit_path
 from pipelines.errors import LedgerError
-from pipelines.garbage import collect_garbage, find_garbage
+from pipelines.garbage import DEFAULT_AGE_S, collect_garbage, find_garbage
 from pipelines.ledger import Ledger
 from pipelines.verify import verify
 from tests.pipelines.toys import commit_inline, finish_inline, square_ledger, write_input
@@ -32,15 +35,16 @@ def _leave(ledger: Ledger) -> None:
 def test_only_unnamed_objects_are_collected(root_uri: str, source: str) -> None:
     ledger = finish_inline(root_uri, source)
     _leave(ledger)
-    assert sorted(entry.path for entry in collect_garbage(root_uri, older_than_s=0)) == sorted(LEFTOVERS)
-    assert find_garbage(root_uri, older_than_s=0) == []
+    collected = collect_garbage(root_uri, older_than_s=0).objects
+    assert sorted(entry.path for entry in collected) == sorted(LEFTOVERS)
+    assert find_garbage(root_uri, older_than_s=0).objects == []
     assert ledger.storage.exists("README.md")
     assert verify(root_uri).problems == []
 
 
 def test_young_objects_are_left_for_the_job_that_writes_them(root_uri: str, source: str) -> None:
     _leave(finish_inline(root_uri, source))
-    assert find_garbage(root_uri) == []
+    assert find_garbage(root_uri).objects == []
 
 
 def test_objects_of_units_without_a_commit_are_garbage(root_uri: str, source: str) -> None:
@@ -48,7 +52,7 @@ def test_objects_of_units_without_a_commit_are_garbage(root_uri: str, source: st
     unit = ledger.planned()[0]
     commit_inline(ledger, [unit], source)
     ledger.storage.delete(commit_path(unit.id))
-    assert {entry.path for entry in find_garbage(root_uri, older_than_s=0)} == {
+    assert {entry.path for entry in find_garbage(root_uri, older_than_s=0).objects} == {
         f"data/{unit.id}.parquet",
         f"failed/{unit.id}.parquet",
     }
@@ -59,3 +63,36 @@ def test_a_damaged_record_stops_the_collection(root_uri: str, source: str) -> No
     ledger.storage.write(commit_path(ledger.planned()[0].id), b"{}")
     with pytest.raises(LedgerError, match="not a commit record"):
         collect_garbage(root_uri, older_than_s=0)
+
+
+def test_a_wrong_clock_of_the_machine_that_collects_does_no_harm(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _leave(finish_inline(str(tmp_path / "out"), source))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3 * DEFAULT_AGE_S)
+    assert collect_garbage(str(tmp_path / "out")).objects == []
+
+
+def test_what_a_job_takes_over_meanwhile_is_left_alone(tmp_path: Path, source: str) -> None:
+    """A killed attempt left a unit's objects two days ago; a job is about to commit the unit."""
+    ledger = square_ledger(str(tmp_path / "out"), source)
+    unit = ledger.planned()[0]
+    commit_inline(ledger, [unit], source)
+    ledger.storage.delete(commit_path(unit.id))
+    for file in (tmp_path / "out" / "data").iterdir():
+        os.utime(file, (0, 0))
+    assert len(find_garbage(str(tmp_path / "out")).objects) == 1
+    commit_inline(ledger, [unit], source)
+    ledger.storage.delete(commit_path(unit.id))  # as gc saw it, an instant before
+    assert collect_garbage(str(tmp_path / "out")).objects == []
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("s3_server")
+def test_unfinished_uploads_are_aborted(source: str) -> None:
+    ledger = finish_inline(f"s3://bucket/{uuid.uuid4().hex}", source)
+    ledger.storage._call("create_multipart_upload", "data/big")  # type: ignore[attr-defined]
+    (upload,) = collect_garbage(ledger.storage.uri, older_than_s=0).uploads
+    assert upload.path == "data/big"
+    assert find_garbage(ledger.storage.uri, older_than_s=0).uploads == []

@@ -20,10 +20,11 @@ from pipelines import generation_worker
 from pipelines.config import Resources
 from pipelines.generation_config import GenerateConfig, SamplerSettings, with_model_settings
 from pipelines.generation_worker import GenerationModels, GenerationWorker, token_column
-from pipelines.images import encode_image
+from pipelines.images import RowImages, encode_image, image_id
 from pipelines.models import folder_digest
 from pipelines.prompts import canonical
 from schemas.generations import generations_schema
+from tests.servers.web import answer, redirect, serving
 
 TINY = Path(__file__).parents[1] / "assets" / "golden" / "tiny"
 CONFIG = GenerateConfig(
@@ -168,6 +169,29 @@ def test_start_images_and_masks(worker: GenerationWorker) -> None:
     assert inpainted["source_image_id"] is not None
     assert inpainted["source_mask_id"] is not None
     assert (varied["source_mask_id"], plain["source_image_id"]) == (None, None)
+
+
+def test_start_images_come_from_the_web_too(worker: GenerationWorker) -> None:
+    local = copy.copy(worker)
+    local.config = worker.config.model_copy(update={"row_images": RowImages(allow_private=True)})
+    answers = {
+        "/a.png": answer(png(64, 64)),
+        "/metadata.png": redirect("http://169.254.169.254/latest/meta-data"),
+        "/page.png": answer(b"<html>"),
+    }
+    with serving(answers) as server:
+        paths = [f"{server.url}{path}" for path in answers]
+        table = rows(prompt=["a", "b", "c"], image=paths, strength=[0.7] * 3)
+        result = local.process(table)
+        refused = worker.process(table)
+    assert result.table["source_image_id"].to_pylist() == [image_id(png(64, 64))]
+    assert [(letter.row, letter.stage, letter.error_type) for letter in result.failed] == [
+        (1, "image", "ImageError"),
+        (2, "image", "ImageError"),
+    ]
+    assert result.failed[0].message.startswith(f"{paths[1]}: redirected: its host has a link-local")
+    assert all("private address" in letter.message for letter in refused.failed)
+    assert len(refused.failed) == 3
 
 
 def test_memory_that_runs_out_halves_the_batch(

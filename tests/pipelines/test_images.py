@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
-from pipelines.images import ImageError, encode_image, image_bytes, start_image, token_mask
+from pipelines.config import ConfigError, identity, load_config, settings
+from pipelines.generation_config import GenerateConfig
+from pipelines.images import ImageError, RowImages, encode_image, image_bytes, start_image, token_mask
+from pipelines.storage import child, open_storage
+from tests.servers.web import answer, redirect, serving
+
+LIMITS = RowImages()
 
 
 def picture(width: int = 8, height: int = 4) -> np.ndarray:
@@ -31,16 +42,16 @@ def test_other_formats_are_what_they_say(name: str) -> None:
 
 def test_start_images_become_pixels_of_the_asked_size() -> None:
     data = encode_image(picture(8, 4), "png", 95)
-    same = start_image(data, 8, 4)
+    same = start_image(data, 8, 4, LIMITS)
     assert torch.equal((same * 255).round().byte().permute(1, 2, 0), torch.from_numpy(picture(8, 4)))
-    assert start_image(data, 16, 16).shape == (3, 16, 16)
+    assert start_image(data, 16, 16, LIMITS).shape == (3, 16, 16)
 
 
 def test_photographs_are_turned_upright() -> None:
     buffer, turned = io.BytesIO(), Image.Exif()
     turned[0x0112] = 6  # orientation: turn by 90 degrees
     Image.fromarray(picture(8, 4)).save(buffer, "jpeg", exif=turned)
-    assert start_image(buffer.getvalue(), 4, 8).shape == (3, 8, 4)
+    assert start_image(buffer.getvalue(), 4, 8, LIMITS).shape == (3, 8, 4)
 
 
 def test_white_parts_of_a_mask_are_true() -> None:
@@ -48,13 +59,13 @@ def test_white_parts_of_a_mask_are_true() -> None:
     mask[:, 4:] = 255
     buffer = io.BytesIO()
     Image.fromarray(mask).save(buffer, "png")
-    assert token_mask(buffer.getvalue(), 8, 4).tolist() == (mask > 0).tolist()
+    assert token_mask(buffer.getvalue(), 8, 4, LIMITS).tolist() == (mask > 0).tolist()
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", encode_image(picture(64, 64), "png", 95)[:200]])
 def test_broken_images_are_named_as_such(data: bytes) -> None:
     with pytest.raises(ImageError, match="cannot decode") as error:
-        start_image(data, 8, 8)
+        start_image(data, 8, 8, LIMITS)
     assert " object at " not in str(error.value)  # dead letters are the same in every run
 
 
@@ -65,19 +76,193 @@ def test_pixels_of_more_than_8_bits_are_refused_and_transparent_ones_are_white()
         return buffer.getvalue()
 
     with pytest.raises(ImageError, match="mode I;16"):
-        start_image(png(Image.new("I;16", (8, 8), 40_000)), 8, 8)
-    assert (start_image(png(Image.new("RGBA", (8, 8), (0, 0, 0, 0))), 8, 8) == 1).all()
+        start_image(png(Image.new("I;16", (8, 8), 40_000)), 8, 8, LIMITS)
+    assert (start_image(png(Image.new("RGBA", (8, 8), (0, 0, 0, 0))), 8, 8, LIMITS) == 1).all()
+
+
+def header_of_png(width: int, height: int, *extra: tuple[bytes, bytes]) -> bytes:
+    """A PNG of that declared size, with these chunks and a few bytes of pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(("width", "height"), [(50_000, 50_000), (10_000, 10_000), (8193, 8192)])
+def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded(
+    width: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*args: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decode)
+    with pytest.raises(ImageError, match="more than 67108864 pixels, which is max_pixels"):
+        start_image(header_of_png(width, height), 8, 8, LIMITS)
+
+
+def test_the_limit_of_pixels_is_the_jobs() -> None:
+    data = encode_image(picture(8, 4), "png", 95)
+    assert start_image(data, 8, 4, RowImages(max_pixels=32)).shape == (3, 4, 8)
+    with pytest.raises(ImageError, match="more than 31 pixels"):
+        token_mask(data, 8, 4, RowImages(max_pixels=31))
+    with pytest.raises(ConfigError, match="max_pixels"):
+        load_config(RowImages, None, ["max_pixels=100000000"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "before"), [(b"zTXt", b"Comment\0\0"), (b"iCCP", b"profile\0\0"), (b"iTXt", b"XML\0\1\0\0\0")]
+)
+def test_text_and_profiles_that_grow_when_decompressed_are_refused(kind: bytes, before: bytes) -> None:
+    bomb = before + zlib.compress(bytes(200 << 20), 9)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="cannot decode it as an image"):
+            start_image(header_of_png(8, 8, (kind, bomb)), 8, 8, LIMITS)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def read(
+    path: str | None, folder: str | Path, limits: RowImages = LIMITS, data: bytes | None = None
+) -> bytes:
+    return image_bytes({"bytes": data, "path": path}, str(folder), limits)
 
 
 def test_images_are_read_from_bytes_or_from_paths_beside_the_table(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"content")
-    assert image_bytes({"bytes": b"own", "path": "a.png"}, str(tmp_path)) == b"own"
-    assert image_bytes({"bytes": None, "path": "a.png"}, str(tmp_path)) == b"content"
-    assert image_bytes({"bytes": None, "path": str(tmp_path / "a.png")}, "/elsewhere") == b"content"
-    with pytest.raises(ImageError, match=r"missing\.png"):
-        image_bytes({"bytes": None, "path": "missing.png"}, str(tmp_path))
+    (tmp_path / "a b.png").write_bytes(b"content")
+    assert read("a b.png", tmp_path, data=b"own") == b"own"
+    for path in ("a b.png", "./a b.png", f"{tmp_path}/a b.png", f"file://{tmp_path}/a%20b.png"):
+        assert read(path, tmp_path) == b"content"
+        assert read(path, f"file://{tmp_path}") == b"content"
+    with pytest.raises(ImageError, match=r"missing\.png: cannot read it \(ObjectMissingError\)"):
+        read("missing.png", tmp_path)
     with pytest.raises(ImageError, match="cannot read it") as error:
-        image_bytes({"bytes": None, "path": "data:image/png;base64," + "A" * 5000}, str(tmp_path))
+        read("data:image/png;base64," + "A" * 5000, tmp_path)
     assert len(str(error.value)) < 300
     with pytest.raises(ImageError, match="neither"):
-        image_bytes({"bytes": None, "path": None}, str(tmp_path))
+        read(None, tmp_path)
+
+
+def test_images_are_read_from_the_tables_storage(root_uri: str) -> None:
+    open_storage(root_uri).write("images/a.png", b"content")
+    root = open_storage(root_uri).uri_of("")
+    for path in ("images/a.png", f"{root}/images/a.png"):
+        assert read(path, root_uri) == b"content"
+    with pytest.raises(ImageError, match="not in the table's folder"):
+        read(f"{root}/images/a.png", child(root_uri, "tables"))
+    assert read(f"{root}/images/a.png", "/elsewhere", RowImages(folders=(root_uri,))) == b"content"
+
+
+@pytest.fixture
+def table_folder(tmp_path: Path) -> Path:
+    """A table's folder with a secret beside it, and a link that leads there."""
+    folder = tmp_path / "table"
+    folder.mkdir()
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (tmp_path / "table-2").mkdir()
+    (tmp_path / "table-2" / "secret.png").write_bytes(b"secret")
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    os.mkfifo(folder / "pipe.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("../secret.png", "a path with '..'"),
+        ("x/../../secret.png", "a path with '..'"),
+        ("{parent}/table/../secret.png", "a path with '..'"),
+        ("{parent}/secret.png", "not in the table's folder"),
+        ("{parent}/table-2/secret.png", "not in the table's folder"),
+        ("link.png", "not in the table's folder"),
+        ("/etc/passwd", "not in the table's folder"),
+        ("/proc/self/environ", "not in the table's folder"),
+        ("/dev/zero", "not in the table's folder"),
+        ("file://{parent}/secret.png", "not in the table's folder"),
+        ("file://{parent}/table/%2e%2e/secret.png", "not in the table's folder"),
+        ("file://server{parent}/table/a.png", "not in the table's folder"),
+        ("FILE://{parent}/table/a.png", "not in the table's folder"),
+        ("s3://bucket/secret.png", "not in the table's folder"),
+        ("s3://bucket/a.png?endpoint_url=http://evil.example", "a URI with options"),
+        ("gs://bucket/a.png", "not in the table's folder"),
+        ("memory://a.png", "not in the table's folder"),
+        ("ftp://server/a.png", "not in the table's folder"),
+        ("a\0.png", "control characters"),
+        ("a\n.png", "control characters"),
+        ("loop.png", "cannot read it"),
+        ("pipe.png", "cannot read it"),
+        ("", "neither bytes nor a path"),
+        (".", "not in the table's folder"),
+        ("~/a.png", "cannot read it"),
+    ],
+)
+def test_a_row_names_nothing_else(table_folder: Path, path: str, reason: str) -> None:
+    with pytest.raises(ImageError, match=re.escape(reason)):
+        read(path.replace("{parent}", str(table_folder.parent)), table_folder)
+
+
+@pytest.mark.s3
+def test_a_row_of_a_table_on_object_storage_names_nothing_else(s3_server: str) -> None:
+    for path in (
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "s3://bucket/secret/a.png",
+        "s3://bucket/table-2/a.png",
+    ):
+        with pytest.raises(ImageError, match="not in the table's folder"):
+            read(path, "s3://bucket/table")
+    with pytest.raises(ImageError, match="a URI with options"):
+        read("s3://bucket/table/a.png?endpoint_url=http://evil.example", "s3://bucket/table")
+    with pytest.raises(ImageError, match=r"a path with '\.\.'"):
+        read("../secret/a.png", "s3://bucket/table")
+
+
+def test_other_folders_are_opened_by_the_job(table_folder: Path) -> None:
+    limits = RowImages(folders=(str(table_folder.parent / "table-2"),))
+    assert read(f"{table_folder.parent}/table-2/secret.png", table_folder, limits) == b"secret"
+    with pytest.raises(ImageError, match="not in the table's folder"):
+        read("link.png", table_folder, limits)
+    with pytest.raises(ConfigError, match=r"folders.*'images' must be an absolute path"):
+        load_config(RowImages, None, ["folders=[images]"])
+
+
+def test_images_are_read_from_the_web() -> None:
+    local = RowImages(allow_private=True, max_bytes=100)
+    answers = {
+        "/a.png": answer(b"content"),
+        "/large.png": answer(bytes(101)),
+        "/metadata.png": redirect("http://169.254.169.254/latest/meta-data"),
+        "/file.png": redirect("file:///etc/passwd"),
+    }
+    with serving(answers) as server:
+        assert read(f"{server.url}/a.png", "/elsewhere", local) == b"content"
+        assert read(f"HTTP{server.url[4:]}/a.png", "/elsewhere", local) == b"content"
+        for path, reason in (
+            ("large.png", "more than 100 bytes"),
+            ("metadata.png", "redirected: its host has a link-local"),
+            ("file.png", "redirected: not an http:// or https:// URL"),
+            ("missing.png?" + "x" * 500, "breaks off"),
+        ):
+            with pytest.raises(ImageError, match=f"^{server.url}/.*: .*{reason}"):
+                read(f"{server.url}/{path}", "/elsewhere", local)
+        with pytest.raises(ImageError, match="private address"):
+            read(f"{server.url}/a.png", "/elsewhere")
+
+
+def test_size_is_bounded_wherever_an_image_comes_from(root_uri: str) -> None:
+    open_storage(root_uri).write("a.png", bytes(101))
+    for path, data in (("a.png", None), (None, bytes(101))):
+        with pytest.raises(ImageError, match="101 bytes; the limit is 100, which is max_bytes"):
+            read(path, root_uri, RowImages(max_bytes=100), data)
+        assert len(read(path, root_uri, RowImages(max_bytes=101), data)) == 101
+
+
+def test_limits_that_decide_which_rows_fail_are_part_of_a_runs_identity() -> None:
+    config = GenerateConfig(prompts="p", model="m", output="o")
+    assert set(identity(config)["row_images"]) == {"max_bytes", "max_pixels", "max_redirects"}
+    assert set(settings(config)["row_images"]) == {"timeout_s", "allow_private", "folders"}

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import inputs
 from pipelines.inputs import find_parquet, read_unit
 from pipelines.plan import PlanError, plan_units, retry_unit
 from pipelines.shards import parquet_bytes
@@ -82,3 +83,61 @@ def test_an_input_that_shrank_is_noticed(tmp_path: Path) -> None:
     pq.write_table(_table(0, 3), tmp_path / "in" / "part-0.parquet")
     with pytest.raises(StorageError, match="it changed since the job was planned"):
         read_unit(found.storage, unit)
+
+
+def test_row_groups_that_would_fill_the_memory_are_refused_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "MAX_GROUP_BYTES", 3000)
+    zeros = pa.table({"n": [0] * 1000})  # a few bytes in the file
+    texts = pa.table({"text": ["short"] * 500 + [f"{number:0100d}" for number in range(500)]})
+    for table, name in ((zeros, "zeros"), (texts, "texts")):
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=500)
+        pattern = rf"{name}\.parquet: row group [01]: at least \d+ bytes .* the limit is 3000.*row_group_size"
+        with pytest.raises(PlanError, match=pattern):
+            find_parquet(str(tmp_path / f"{name}.parquet"))
+    pq.write_table(zeros, tmp_path / "zeros.parquet", row_group_size=300)
+    assert find_parquet(str(tmp_path / "zeros.parquet")).objects[0].rows == 1000
+
+
+def test_too_many_columns_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "MAX_COLUMNS", 2)
+    pq.write_table(_table(0, 5), tmp_path / "two.parquet")
+    assert find_parquet(str(tmp_path)).objects[0].rows == 5
+    pq.write_table(_table(0, 5).append_column("list", [[[1]]] * 5), tmp_path / "three.parquet")
+    with pytest.raises(PlanError, match=r"three\.parquet: 3 columns; the limit is 2"):
+        find_parquet(str(tmp_path))
+
+
+def test_metadata_out_of_proportion_is_refused(tmp_path: Path) -> None:
+    pq.write_table(_table(0, 5).replace_schema_metadata({"note": "x" * (20 << 20)}), tmp_path / "t.parquet")
+    with pytest.raises(PlanError, match=r"t\.parquet: not a Parquet file .*size limit"):
+        find_parquet(str(tmp_path))
+
+
+def test_damaged_metadata_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"n": range(37)}), file)
+    sound = file.read_bytes()
+    footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
+    found = set()
+    for position in range(footer, len(sound) - 8):
+        if sound[position] == 37 * 2:  # 37 as Thrift writes it; 37 * 2 + 1 is -38
+            file.write_bytes(sound[:position] + bytes([37 * 2 + 1]) + sound[position + 1 :])
+            try:
+                found.add(f"{find_parquet(str(file)).objects[0].rows} rows")
+            except PlanError as error:
+                found.add(str(error).removeprefix(f"{file}: "))
+    assert {"-38 rows, but 37 in its row groups; replace the damaged file"} < found
+    assert "row group 0: impossible counts; replace the damaged file" in found
+    assert not any(message.startswith("-38 rows") and "but" not in message for message in found)
+
+
+def test_damaged_pages_are_named(root_uri: str, tmp_path: Path) -> None:
+    pq.write_table(_table(0, 50), tmp_path / "t.parquet")
+    data = bytearray((tmp_path / "t.parquet").read_bytes())
+    data[4:200] = bytes(196)
+    open_storage(root_uri).write("t.parquet", bytes(data))
+    found = find_parquet(root_uri)
+    with pytest.raises(StorageError, match=r"t\.parquet: row group 0 cannot be decoded .*replace the file"):
+        read_unit(found.storage, plan_units(found.objects, 50, "c")[0])

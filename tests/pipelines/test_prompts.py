@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import prompts
 from pipelines.plan import PlanError, plan_units
 from pipelines.prompts import PromptTableError, open_prompts
 from schemas.prompts import IMAGE, PROMPTS
@@ -101,6 +103,47 @@ def test_ids_must_be_unique_across_files(tmp_path: Path) -> None:
     write(tmp_path / "in" / "b.parquet", {"prompt": ["b", "c"], "prompt_id": ["y", "x"]})
     with pytest.raises(PromptTableError, match=r"b\.parquet.*row 1.*'x'.*a\.parquet, row 0"):
         open_prompts(str(tmp_path / "in"))
+
+
+def test_rows_are_numbered_within_their_file_however_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompts, "_BATCH_ROWS", 4)
+    ids: list[str | None] = [str(n) for n in range(30)]
+    columns = {"prompt": ["p"] * 30, "seed": [float(n) for n in range(30)], "prompt_id": ids}
+    path = tmp_path / "p.parquet"
+    for wrong_id, message in ((None, "row 21: null"), ("5", "row 21: '5' is already the id of .*, row 5;")):
+        pq.write_table(
+            pa.table(columns | {"prompt_id": [*ids[:21], wrong_id, *ids[22:]]}), path, row_group_size=7
+        )
+        with pytest.raises(PromptTableError, match=message):
+            open_prompts(str(path))
+    wrong = columns | {"seed": [n / 2 if n == 25 else float(n) for n in range(30)]}
+    pq.write_table(pa.table(wrong), path, row_group_size=7)
+    with pytest.raises(PromptTableError, match=r"column 'seed', row 25: 12\.5"):
+        open_prompts(str(path))
+
+
+def test_rows_that_repeat_often_are_found_by_some_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompts, "_COMPARED_IDS", 3)
+    columns = {"prompt": ["p"] * 40, "prompt_id": [str(n % 20) for n in range(40)]}
+    uri = write(tmp_path / "p.parquet", columns)
+    with pytest.raises(
+        PromptTableError, match=r"row (\d+): '\d+' is already the id of .*, row \d+; ids must"
+    ):
+        open_prompts(uri)
+
+
+def test_ids_whose_hashes_are_equal_by_chance_are_no_repeats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompts, "hash_rows", lambda table: np.zeros(table.num_rows, np.uint64))
+    write(tmp_path / "ids" / "p.parquet", {"prompt": ["a", "a"], "prompt_id": ["x", "y"]})
+    assert read_all(str(tmp_path / "ids"))["prompt_id"].to_pylist() == ["x", "y"]
+    write(tmp_path / "rows" / "p.parquet", {"prompt": ["a", "b", "a"]})
+    assert open_prompts(str(tmp_path / "rows")).repeats == {"p.parquet": {2: 1}}
 
 
 def test_files_must_have_the_same_columns(tmp_path: Path) -> None:

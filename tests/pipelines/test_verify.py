@@ -1,8 +1,11 @@
 """Every corruption of a finished run is found and named."""
 
 import hashlib
+import io
 import json
+import tarfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +17,7 @@ from pipelines.ledger import Ledger
 from pipelines.shards import parquet_bytes
 from pipelines.storage import Storage
 from pipelines.verify import verify
+from schemas.manifest import ObjectEntry
 from tests.pipelines.toys import commit_inline, finish_inline, square_ledger, write_input, write_manifest
 
 
@@ -155,3 +159,56 @@ def test_an_unfinished_run_names_what_is_missing(tmp_path: Path, source: str) ->
     ledger = square_ledger(str(tmp_path / "part"), source)
     commit_inline(ledger, ledger.planned()[:6], source)
     assert len(_found(ledger)) == 2
+
+
+def _add_tar(ledger: Ledger, change: Callable[[list[tuple[str, bytes]]], None], rows: int = 5) -> str | None:
+    """Record a WebDataset shard beside the second unit's, and say what is found wrong with it."""
+    unit, storage = ledger.planned()[1].id, ledger.storage
+    ids = pq.read_table(pa.BufferReader(storage.read(f"data/{unit}.parquet")))["sample_id"].to_pylist()
+    members = [(f"{key}.{suffix}", b"content") for key in ids for suffix in ("png", "txt", "json")]
+    change(members)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    entry = ObjectEntry.of(f"data/{unit}.tar", buffer.getvalue(), rows)
+    storage.write(entry.path, buffer.getvalue())
+    record = json.loads(storage.read(commit_path(unit)))
+    record["outputs"].append(asdict(entry))
+    storage.write(commit_path(unit), json.dumps(record).encode())
+    return _found(ledger).get(entry.path)
+
+
+def test_a_sound_webdataset_shard_has_no_problems(ledger: Ledger) -> None:
+    assert _add_tar(ledger, lambda members: None) is None
+    write_manifest(ledger)
+    assert verify(ledger.storage.uri).problems == []
+
+
+@pytest.mark.parametrize(
+    ("change", "rows", "reason"),
+    [
+        (lambda members: members.clear(), 5, "0 samples, recorded 5"),
+        (lambda members: members.__delitem__(slice(0, 3)), 5, "4 samples, recorded 5"),
+        (lambda members: None, 4, "5 samples, recorded 4"),
+        (lambda members: members.pop(0), 5, "1 samples that are not one image, .txt and .json"),
+        (lambda members: members.pop(4), 5, "such as 'row-6-0'"),
+        (lambda members: members.pop(5), 5, "such as 'row-6-0'"),
+        (lambda members: members.append(("row-5-0.webp", b"")), 5, "such as 'row-5-0'"),
+        (
+            lambda members: members.__setitem__(
+                slice(0, 3), [(f"x.{suffix}", b"") for suffix in ("png", "txt", "json")]
+            ),
+            5,
+            "its samples are not the rows of the Parquet shard",
+        ),
+        (lambda members: members.append(("../x.txt", b"")), 5, "not readable as a tar: member 16"),
+        (lambda members: members.append(members[0]), 5, "the second of that name"),
+    ],
+)
+def test_a_webdataset_shard_that_does_not_hold_its_samples_is_found(
+    ledger: Ledger, change: Callable[[list[tuple[str, bytes]]], None], rows: int, reason: str
+) -> None:
+    assert reason in (_add_tar(ledger, change, rows) or "")

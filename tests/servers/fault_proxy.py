@@ -132,6 +132,12 @@ class FaultProxy(ThreadingHTTPServer):
         with self._lock:
             self._injected.append(_Injected(fault=fault, num_written=len(self.written)))
 
+    def clear(self) -> None:
+        """Let nothing go wrong any more, and count anew."""
+        with self._lock:
+            self._injected.clear()
+            self.hits = 0
+
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         self._connections.add(connection)
