@@ -1,13 +1,13 @@
-"""Find and delete what a run's records do not name: leftovers of killed attempts, and unfinished uploads."""
+"""Find and delete what no record can ever name: leftovers of killed attempts, and unfinished uploads."""
 
 from dataclasses import dataclass
 
 from pipelines.ledger import Ledger
-from pipelines.manifest import MANIFEST_PATH, read_manifest
+from pipelines.plan import Plan
 from pipelines.records import Records
-from pipelines.storage import TEMPORARY, Storage, StoredObject, Upload
+from pipelines.storage import TEMPORARY, StoredObject, Upload
 
-_KEPT_CLEAN = ("data/", "failed/", "manifest/", TEMPORARY)
+_OUTPUTS = ("data/", "failed/")
 DEFAULT_AGE_S = 24 * 3600.0
 
 
@@ -16,7 +16,7 @@ class Garbage:
     """What may go.
 
     Attributes:
-        objects: Under data/, failed/, manifest/ and .tmp/, that no record names.
+        objects: Temporary ones, and those under data/ and failed/ that no record names.
         uploads: Multipart uploads that were begun and never completed.
     """
 
@@ -25,7 +25,10 @@ class Garbage:
 
 
 def find_garbage(output: str, older_than_s: float = DEFAULT_AGE_S) -> Garbage:
-    """What no record names.
+    """What no record can ever name.
+
+    What a killed attempt left of a unit that is not done is no garbage: the job takes it over or replaces it
+    when it goes on, perhaps at this instant.
 
     Args:
         output: The run's folder.
@@ -36,42 +39,33 @@ def find_garbage(output: str, older_than_s: float = DEFAULT_AGE_S) -> Garbage:
         LedgerError: There is no run in the folder, or a commit record is damaged.
     """
     ledger = Ledger.load(output)
-    storage = ledger.storage
+    storage, plan = ledger.storage, ledger.planned()
     latest = storage.now() - older_than_s
-    named = _manifest_parts(storage)
     # the records themselves: a rollup may be older than a record that was deleted and made again
-    for commit in Records(storage, ledger.planned(), rollups=False).in_order():
+    records = Records(storage, plan, rollups=False)
+    named: set[str] = set()
+    for commit in records.in_order():
         named.update(entry.path for entry in (*commit.outputs, commit.failed) if entry is not None)
-    entries = [entry for prefix in _KEPT_CLEAN for entry in storage.list(prefix)]
+    outputs = [entry for folder in _OUTPUTS for entry in storage.list(folder)]
+    unnamed = [e for e in outputs if e.path not in named and not _is_pending(e.path, plan, records)]
     return Garbage(
-        objects=[entry for entry in entries if entry.path not in named and entry.modified_at <= latest],
+        objects=[e for e in (*unnamed, *storage.list(TEMPORARY)) if e.modified_at <= latest],
         uploads=[upload for upload in storage.uploads() if upload.started_at <= latest],
     )
 
 
 def collect_garbage(output: str, older_than_s: float = DEFAULT_AGE_S) -> Garbage:
-    """Delete what `find_garbage` finds; returns it.
-
-    A job may run meanwhile: what it takes over from a killed attempt it writes again, and what is young by
-    then is left alone.
-    """
+    """Delete what `find_garbage` finds, and return it; a job may run meanwhile."""
     garbage = find_garbage(output, older_than_s)
     storage = Ledger.load(output).storage
-    latest = storage.now() - older_than_s
-    deleted = []
     for entry in garbage.objects:
-        now = next((found for found in storage.list(entry.path) if found.path == entry.path), None)
-        if now is not None and now.modified_at <= latest:
-            storage.delete(entry.path)
-            deleted.append(entry)
+        storage.delete(entry.path)
     for upload in garbage.uploads:
         storage.abort(upload)
-    return Garbage(objects=deleted, uploads=garbage.uploads)
+    return garbage
 
 
-def _manifest_parts(storage: Storage) -> set[str]:
-    if not storage.exists(MANIFEST_PATH):
-        return set()
-    manifest = read_manifest(storage)
-    sections = (manifest, manifest["failed"])
-    return {part["path"] for section in sections for part in section.get("parts", [])}
+def _is_pending(path: str, plan: Plan, records: Records) -> bool:
+    """Whether an output is of a unit that is not done: `data/UNIT.suffix` or `data/UNIT/name`."""
+    index = plan.index_of(path.split("/")[1].partition(".")[0])
+    return index is not None and not bool(records.done[index])

@@ -114,12 +114,11 @@ def _check_rows(ledger: Ledger, result: UnitResult) -> int:
 
 def _write_output(ledger: Ledger, unit: Unit, shard: Shard) -> bool:
     """Write one object; False when the unit turns out to be committed already."""
-    if ledger.storage.create(shard.path, shard.data):
+    if ledger.storage.create(shard.path, shard.data) or ledger.storage.read(shard.path) == shard.data:
         return True
-    # Left by an attempt that was killed here, an older program's with other bytes, or another driver's.
+    # Other bytes: left by an older program that was killed here, or another driver's.
     if ledger.storage.exists(commit_path(unit.id)):
         return False
-    # Also where the bytes are equal: what was written long ago might be collected before it has a record.
     ledger.storage.write(shard.path, shard.data)
     return True
 

@@ -4,6 +4,7 @@ MEISSONIC_RELIABILITY=docs/reliability.md python -m pytest -m "slow or not slow"
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -33,8 +34,17 @@ from tests.servers.fault_proxy import Fault, FaultProxy
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 NUM_ROWS, NUM_UNITS = 40, 8
+WITH_THE_REAL_SERVER = shutil.which("radosgw") is not None and "MEISSONIC_RELIABILITY" not in os.environ
 SERVERS = [
-    pytest.param("s3_server", id="mock S3", marks=[pytest.mark.s3, pytest.mark.slow]),
+    pytest.param(
+        "s3_server",
+        id="mock S3",
+        marks=[
+            pytest.mark.s3,
+            pytest.mark.slow,
+            pytest.mark.skipif(WITH_THE_REAL_SERVER, reason="the same runs on Ceph here"),
+        ],
+    ),
     pytest.param("ceph_server", id="Ceph", marks=[pytest.mark.s3, pytest.mark.ceph, pytest.mark.slow]),
 ]
 Told = Callable[[Row, str, int], None]

@@ -50,7 +50,7 @@ def prompts(tmp_path: Path) -> Path:
     return tmp_path / "prompts.parquet"
 
 
-@pytest.mark.parametrize(("place", "num_kills"), [("folder", 4), pytest.param("s3", 2, marks=pytest.mark.s3)])
+@pytest.mark.parametrize(("place", "num_kills"), [("folder", 3), pytest.param("s3", 1, marks=pytest.mark.s3)])
 def test_a_job_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(
     place: str, num_kills: int, prompts: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

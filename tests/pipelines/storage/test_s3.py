@@ -1,13 +1,17 @@
 """S3 through a proxy that misbehaves: passing trouble is ridden out, the rest is explained."""
 
+import logging
+import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from pipelines.storage import ConditionalWriteError, ObjectMissingError, Storage, StorageError, open_storage
 from pipelines.storage import s3 as s3_module
 from pipelines.storage.probe import probe
+from tests.pipelines.toys import finish_inline, write_input
 from tests.servers.fault_proxy import Fault, FaultProxy
 
 pytestmark = pytest.mark.s3
@@ -261,3 +265,24 @@ def test_unreachable_server_is_explained() -> None:
 def test_missing_objects_name_the_server(open_at: Callable[..., Storage], proxy: FaultProxy) -> None:
     with pytest.raises(ObjectMissingError, match=f"a: no such object on {proxy.url}"):
         open_at().read("a")
+
+
+def test_credentials_are_in_no_object_message_or_log(
+    open_at: Callable[..., Storage], proxy: FaultProxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    storage = open_at("&retry_s=1")
+    ledger = finish_inline(storage.uri, write_input(tmp_path / "in", negative=(3,)))
+    proxy.inject(Fault(action="slow_down", times=2))
+    proxy.inject(Fault(action="denied"))
+    with pytest.raises(StorageError) as caught:
+        ledger.storage.write("a", b"1")
+    proxy.clear()
+    texts = [
+        caplog.text,
+        str(caught.value),
+        repr(storage),
+        *(str(storage.read(e.path)) for e in storage.list()),
+    ]
+    for secret in (os.environ["AWS_SECRET_ACCESS_KEY"], os.environ["AWS_ACCESS_KEY_ID"]):
+        assert [text for text in texts if secret in text] == []
