@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipelines.ledger import Ledger
-from pipelines.plan import Plan
+from pipelines.plan import Plan, unit_key
 from pipelines.records import Records
 from pipelines.storage import TEMPORARY, StoredObject, Upload
 
@@ -66,6 +66,16 @@ def collect_garbage(output: str, older_than_s: float = DEFAULT_AGE_S) -> Garbage
 
 
 def _is_pending(path: str, plan: Plan, records: Records) -> bool:
-    """Whether an output is of a unit that is not done: `data/UNIT.suffix` or `data/UNIT/name`."""
-    index = plan.index_of(path.split("/")[1].partition(".")[0])
-    return index is not None and not bool(records.done[index])
+    """Whether an output is of a unit that is not done, or of a retry that may be planned at this instant.
+
+    Its path is `data/UNIT.suffix` or `data/UNIT/name`.
+    """
+    unit_id = path.split("/")[1].partition(".")[0]
+    index = plan.index_of(unit_id)
+    if index is not None:
+        return not bool(records.done[index])
+    try:
+        _, round = unit_key(unit_id)
+    except ValueError:
+        return False
+    return round >= len(plan.rounds)

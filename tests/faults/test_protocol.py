@@ -49,7 +49,7 @@ SKEWS_S = st.sampled_from([0.0, -5000.0, 5000.0])
 FAST = settings(
     max_examples=25, stateful_step_count=25, deadline=None, derandomize=True, database=None, print_blob=True
 )
-DEEP = settings(FAST, max_examples=500, stateful_step_count=35)
+DEEP = settings(FAST, max_examples=500, stateful_step_count=15)
 
 
 class Inline(Executor):
