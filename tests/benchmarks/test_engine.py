@@ -109,6 +109,8 @@ def test_the_published_figures_are_those_of_full_sizes_and_within_the_limits() -
     assert published["settings"] == json.loads(json.dumps(suite.dataclasses.asdict(FULL)))
     measures = published["measures"]
     assert measures["planning"]["at_100000000_rows"]["peak_mib"] < 2048
+    assert measures["manifest"]["at_1000000_units"]["peak_mib"] < 2048
+    assert all(run["at_1000000_units"]["peak_mib"] < 2048 for run in measures["resume"]["folder"].values())
     assert all(table["at_100000000_rows"]["peak_mib"] < 2048 for table in _tables(measures["prompts"]))
 
 
