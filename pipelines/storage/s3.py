@@ -171,7 +171,8 @@ class S3Storage(Storage):
     @override
     def now(self) -> float:
         reply = self._call("list_objects_v2", "", Prefix=self._key(""), MaxKeys=1)
-        return email.utils.parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+        date = reply["ResponseMetadata"]["HTTPHeaders"]["date"]
+        return email.utils.parsedate_to_datetime(date).timestamp() + 1.0  # it leaves out fractions
 
     @override
     def uploads(self) -> Iterator[Upload]:
