@@ -73,7 +73,7 @@ class Process:
 
     Attributes:
         hidden: What lagging listings kept from it.
-        urgent_since: When it began to write what it has not named yet, by the server's clock.
+        phase: What it is about, as the program says.
     """
 
     running: ClassVar["Process"]
@@ -83,11 +83,13 @@ class Process:
         self.storage = MemoryStorage(self)
         self.lag_s = 0.0
         self.hidden: set[str] = set()
-        self.urgent_since: float | None = None
+        self.phase = ""
         self.alive = True
         self._fate = Fate.DONE
         self._error: BaseException | None = None
-        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self._go, self._stopped = threading.Lock(), threading.Lock()  # released by the other side
+        self._go.acquire()
+        self._stopped.acquire()
         threading.Thread(target=self._run, args=[program], daemon=True).start()
         self._stopped.acquire()
 
@@ -194,8 +196,7 @@ class MemoryStorage(Storage):
 
     @override
     def _delete(self, path: str) -> None:
-        self._server.remove(path)  # at once: no storage can promise that nothing happens after a last look
-        self._process.pause()
+        self._process.operate(lambda: self._server.remove(path))
 
     def _get(self, path: str) -> Stored:
         if path not in self._server.objects:
