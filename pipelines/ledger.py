@@ -142,11 +142,20 @@ class Ledger:
         """The manifest's files, path and bytes, from the records of all units in order."""
         return manifest_files({"job": self.spec.job, "unique_id": self.spec.unique_id}, commits)
 
-    def write_manifest(self, commits: Iterable[Commit]) -> str:
-        """Write the manifest, parts first; returns the URI of `manifest.json`."""
-        for path, data in self.manifest(commits):
-            self.storage.write(path, data)
-        return self.storage.uri_of(path)
+    def write_manifest(self, records: Records) -> str:
+        """Write the manifest of a run that is done, parts first; returns the URI of `manifest.json`.
+
+        Another driver may run the dead letters again meanwhile, and write the manifest with what became of
+        them: an older one must not stay in its place. While that driver is not through, its own will follow.
+        """
+        while True:
+            for path, data in self.manifest(records.in_order()):
+                self.storage.write(path, data)
+            if self._retry_rounds() < len(records.plan.rounds):
+                return self.storage.uri_of(path)
+            records = Records(self.storage, self.planned())
+            if len(records.pending()):
+                return self.storage.uri_of(path)
 
     def _spec_json(self) -> dict[str, Any]:
         return {name: getattr(self.spec, name) for name in RunSpec.__dataclass_fields__}

@@ -76,8 +76,10 @@ class Section:
         return {"parts": self._parts}, last
 
     def _part(self) -> tuple[str, bytes]:
-        path = f"manifest/{self._name}-{len(self._parts):05d}.json"
+        """A full part; with other objects it has another name, so that a manifest's parts never change."""
         data = json_bytes({"objects": self._objects})
+        digest = hashlib.sha256(data).hexdigest()[:12]
+        path = f"manifest/{self._name}-{len(self._parts):05d}-{digest}.json"
         self._parts.append(ObjectEntry.of(path, data, len(self._objects)).to_json())
         self._objects = []
         return path, data

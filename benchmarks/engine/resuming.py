@@ -110,7 +110,7 @@ def write_manifest(output: str) -> dict[str, Any]:
     records = Records(ledger.storage, ledger.planned())
     steps = Steps()
     with steps("write_manifest"):
-        ledger.write_manifest(records.in_order())
+        ledger.write_manifest(records)
     manifest = read_manifest(ledger.storage)
     parts = manifest.get("parts", [])
     return {

@@ -160,7 +160,7 @@ def driver(bad: Rows, retry: bool = False, seed: int = 0) -> Program:
             process.phase = "compute"
         if not len(records.pending()):
             process.phase = "manifest"
-            ledger.write_manifest(records.in_order())
+            ledger.write_manifest(records)
 
     return run
 

@@ -9,6 +9,7 @@ import pytest
 from pipelines.errors import LedgerError
 from pipelines.ledger import Ledger
 from pipelines.manifest import read_entries, read_manifest
+from pipelines.records import Records
 from pipelines.storage import open_storage
 from tests.pipelines.toys import commit_inline, finish_inline, square_ledger, write_input, write_manifest
 
@@ -133,3 +134,13 @@ def test_retries_wait_for_the_run_itself(root_uri: str, source: str) -> None:
 def test_without_dead_letters_there_is_nothing_to_retry(tmp_path: Path) -> None:
     ledger = finish_inline(str(tmp_path / "out"), write_input(tmp_path / "in"))
     assert ledger.plan_retries() == []
+
+
+def test_a_slow_driver_does_not_hide_what_a_retry_healed(root_uri: str, source: str) -> None:
+    ledger = finish_inline(root_uri, source)
+    slow = Records(ledger.storage, ledger.planned())  # about to write the manifest of the first round
+    commit_inline(ledger, ledger.plan_retries(), source)
+    write_manifest(ledger)
+    retried = ledger.storage.read("manifest.json")
+    ledger.write_manifest(slow)
+    assert ledger.storage.read("manifest.json") == retried

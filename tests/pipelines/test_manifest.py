@@ -47,6 +47,16 @@ def test_of_dead_letters_only_the_last_rounds_count(tmp_path: Path) -> None:
     assert read_manifest(storage)["rows_failed"] == 2
 
 
+def test_a_manifest_stays_whole_until_the_next_one_is_written(root_uri: str, commits: list[Commit]) -> None:
+    storage = open_storage(root_uri)
+    for path, data in manifest_files({}, commits, part_objects=2):
+        storage.write(path, data)
+    before = read_entries(storage)
+    for path, data in list(manifest_files({}, commits[1:], part_objects=2))[:-1]:  # then the driver is killed
+        storage.write(path, data)
+    assert read_entries(storage) == before
+
+
 @pytest.mark.parametrize(
     ("data", "message"), [(b"{", "not JSON"), (b"[]", "not a JSON object"), (b"{}", "format is None")]
 )

@@ -80,7 +80,7 @@ def finish_inline(output: str, source: str) -> Ledger:
 
 def write_manifest(ledger: Ledger) -> None:
     """The manifest of a run whose units are all done."""
-    ledger.write_manifest(Records(ledger.storage, ledger.planned()).in_order())
+    ledger.write_manifest(Records(ledger.storage, ledger.planned()))
 
 
 def slowly(read: Callable[[Unit], pa.Table], log: str, unit: Unit) -> pa.Table:
