@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ def wait_for_commits(output: Path, count: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """A background shell starts its children with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupted_job_stops_at_once_and_goes_on_later(tmp_path: Path) -> None:
     output, source = tmp_path / "out", write_input(tmp_path / "in", rows=ROWS, negative=(3, 77))
     job, ledger = square_job(source, Square, pause_s=0.2), square_ledger(str(output), source)

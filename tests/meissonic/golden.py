@@ -18,6 +18,17 @@ FOLDER = Path(os.environ.get("MEISSONIC_GOLDEN", Path(__file__).parents[1] / "as
 TOLERANCE = 3e-5
 
 
+def tolerance_at(timestep: float, least: float = TOLERANCE) -> float:
+    """How far activations may be from recorded ones at this timestep.
+
+    The embedding of the timestep has angles up to 1000 times it, in fp32: one last bit of a frequency turns
+    them by this much. Only processors like the recording's round the exponential alike.
+    """
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        return least
+    return max(least, 1000 * timestep * 2.0**-23)
+
+
 class Golden:
     """The folder's model, tensors and scalars."""
 
