@@ -4,6 +4,7 @@ Ray Data starts what fits and waits for the rest. Workers that hold every CPU le
 the job would wait for ever without a word.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ray
@@ -40,6 +41,34 @@ def on_cluster(resources: Resources, nodes: list[Node]) -> Resources:
     return resources.model_copy(update={"num_gpus": 1.0 if has_gpu else 0.0})
 
 
+def actor_ranges(stages: Sequence[Resources], nodes: list[Node], num_units: int) -> list[tuple[int, int]]:
+    """The fewest and most workers of each stage, at most one a unit; the last stage chooses first.
+
+    Raises:
+        ClusterTooSmallError: Not even the fewest of all stages fit beside one CPU for reading and writing.
+    """
+    ranges: list[tuple[int, int]] = []
+    for number in reversed(range(len(stages))):
+        resources = stages[number]
+        for_earlier = sum(_fewest(stage) * stage.num_cpus for stage in stages[:number])
+        fewest, most = actor_range(resources, _without_cpus(nodes, for_earlier), num_units)
+        nodes = _without_cpus(nodes, most * resources.num_cpus)
+        ranges.insert(0, (fewest, most))
+    return ranges
+
+
+def _fewest(resources: Resources) -> int:
+    wanted = resources.num_actors
+    return 1 if wanted == "auto" else wanted if isinstance(wanted, int) else wanted[0]
+
+
+def _without_cpus(nodes: list[Node], num_cpus: float) -> list[Node]:
+    """The nodes with so many CPUs taken in all, from each its share."""
+    total = sum(node.num_cpus for node in nodes)
+    left = max(total - num_cpus, 0.0) / total if total else 0.0
+    return [Node(num_cpus=node.num_cpus * left, num_gpus=node.num_gpus) for node in nodes]
+
+
 def actor_range(resources: Resources, nodes: list[Node], num_units: int) -> tuple[int, int]:
     """The fewest and most workers to run, at most one a unit.
 
@@ -68,13 +97,14 @@ def actor_range(resources: Resources, nodes: list[Node], num_units: int) -> tupl
     return fewest, most
 
 
-def io_share(resources: Resources, nodes: list[Node], num_actors: int) -> tuple[float, int]:
+def io_share(stages: Sequence[Resources], nodes: list[Node], num_actors: Sequence[int]) -> tuple[float, int]:
     """CPUs of one task that reads or writes, and how many tasks may read at once.
 
     Readers get half of what the workers leave. Without that limit Ray Data gives a small cluster's last CPU
     to them again and again, and nothing is committed before everything is read.
     """
-    free = max(sum(node.num_cpus for node in nodes) - num_actors * resources.num_cpus, IO_CPUS)
+    taken = sum(count * stage.num_cpus for count, stage in zip(num_actors, stages, strict=True))
+    free = max(sum(node.num_cpus for node in nodes) - taken, IO_CPUS)
     cpus = min(1.0, free / 2)
     return cpus, int(free / 2 // cpus)
 

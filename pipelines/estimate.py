@@ -14,7 +14,7 @@ from pipelines.plan import Plan
 from pipelines.progress import duration
 
 NOT_THE_WORKERS = ("read", "pack", "write")
-"""Stages of a commit's `seconds` that run beside the workers."""
+"""Stages of a commit's `seconds` that run beside the workers, as do those before the last ("decode.…")."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def rate_of(commits: Iterable[Commit]) -> Rate | None:
         return None
     rows = sum(commit.rows_in for commit in commits)
     seconds = [
-        sum(value for name, value in commit.seconds.items() if name not in NOT_THE_WORKERS)
+        sum(s for name, s in commit.seconds.items() if name not in NOT_THE_WORKERS and "." not in name)
         for commit in commits
     ]
     per_row = sum(seconds) / rows

@@ -66,16 +66,12 @@ def collect_garbage(output: str, older_than_s: float = DEFAULT_AGE_S) -> Garbage
 
 
 def _is_pending(path: str, plan: Plan, records: Records) -> bool:
-    """Whether an output is of a unit that is not done, or of a retry that may be planned at this instant.
-
-    Its path is `data/UNIT.suffix` or `data/UNIT/name`.
-    """
-    unit_id = path.split("/")[1].partition(".")[0]
-    index = plan.index_of(unit_id)
+    """Whether an output is of a unit that is not done, or of a retry that may be planned at this instant."""
+    index = plan.index_of_output(path)
     if index is not None:
         return not bool(records.done[index])
     try:
-        _, round = unit_key(unit_id)
+        _, round = unit_key(path.split("/")[1].partition(".")[0])
     except ValueError:
         return False
     return round >= len(plan.rounds)

@@ -26,7 +26,7 @@ from pipelines.packing import PackImages
 from pipelines.plan import Plan, plan_units
 from pipelines.prompts import PromptTable, PromptTableError, open_prompts
 from pipelines.tally import Progress, RunSummary
-from pipelines.units import UnitJob, run_units
+from pipelines.units import Stage, UnitJob, run_units
 from schemas.generations import generations_schema
 from schemas.manifest import json_bytes
 
@@ -65,11 +65,19 @@ class GenerationJob:
         resources = on_cluster(self.config.resources, cluster_nodes())
         config = self.config.model_copy(update={"resources": resources})
         job = UnitJob(
-            worker=GenerationWorker,
-            worker_args={"config": config, "models": self.models, "prompts_uri": self.prompts.storage.uri},
+            stages=(
+                Stage(
+                    worker=GenerationWorker,
+                    worker_args={
+                        "config": config,
+                        "models": self.models,
+                        "prompts_uri": self.prompts.storage.uri,
+                    },
+                    resources=resources,
+                ),
+            ),
             read=self.prompts.read,
             pack=PackImages(images=config.images),
-            resources=resources,
             unit_timeout_s=config.unit_timeout_s,
             max_failure_rate=config.max_failure_rate,
             failure_rate_rows=config.failure_rate_rows,

@@ -1,6 +1,7 @@
 """The plan of a run: its input cut into units. A pure function of the input and the config."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -16,6 +17,7 @@ from pipelines.errors import RefusalError
 from schemas.units import PLAN
 
 _BATCH_UNITS = 4096
+_SHARD_NAME = re.compile(r"(\d{5,})(?:-r(\d+))?(?![\d-])")
 
 
 class PlanError(RefusalError):
@@ -75,6 +77,11 @@ class Unit:
     def base_id(self) -> str:
         """The id of the unit that a retry belongs to; its own otherwise."""
         return self.id.removesuffix(f"-r{self.round}") if self.round else self.id
+
+    @property
+    def shard_name(self) -> str:
+        """A short name for the unit's objects, by its position: `00042`, of a retry `00042-r1`."""
+        return f"{self.position:05d}" + (f"-r{self.round}" if self.round else "")
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values; `from_json` reads them back."""
@@ -140,6 +147,27 @@ class Plan(Sequence[Unit]):
         indices = self.rounds[round]
         found = indices.start + int(np.searchsorted(self._positions[indices.start : indices.stop], position))
         return found if found < indices.stop and self._ids[found].as_py() == unit_id else None
+
+    def index_of_output(self, path: str) -> int | None:
+        """The index of the unit that an object `data/NAME…` or `failed/NAME…` is of; None if of none.
+
+        NAME is the unit's id, or its `shard_name`.
+        """
+        name = path.split("/")[1].partition(".")[0]
+        index = self.index_of(name)
+        if index is not None:
+            return index
+        matched = _SHARD_NAME.match(name)
+        if matched is None:
+            return None
+        position, round = int(matched[1]), int(matched[2] or 0)
+        if round >= len(self.rounds):
+            return None
+        indices = self.rounds[round]
+        positions = self._positions[indices.start : indices.stop]
+        found = int(np.searchsorted(positions, position))
+        is_there = found < len(positions) and positions[found] == position
+        return indices.start + found if is_there else None
 
     def rows_total(self) -> int:
         """Rows of the input."""

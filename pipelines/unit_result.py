@@ -1,5 +1,6 @@
 """Commit a unit: write its objects, then the record that makes them count."""
 
+import re
 import socket
 import time
 from collections.abc import Sequence
@@ -129,7 +130,9 @@ def _columns(table: pa.Table, *names: str) -> list[tuple[Any, ...]]:
 
 def _check_paths(unit: Unit, shards: Sequence[Shard]) -> None:
     for shard in shards:
-        if not shard.path.startswith("data/") or unit.id not in shard.path:
+        folder, _, name = shard.path.partition("/")
+        if folder != "data" or re.split(r"[./_]", name)[0] not in (unit.id, unit.shard_name):
             raise LedgerError(
-                f"unit {unit.id}: shard '{shard.path}' must be named data/UNIT.suffix; correct the job's pack"
+                f"unit {unit.id}: shard '{shard.path}' must be named data/{unit.id}.suffix or "
+                f"data/{unit.shard_name}.suffix; correct the job's pack"
             )

@@ -1,7 +1,8 @@
 """The engine of all bulk jobs: a map over the units of a plan on Ray Data, committed unit by unit.
 
     ledger = Ledger.open(output, RunSpec(...), units)
-    summary = run_units(UnitJob(worker=Captioner, worker_args={...}, read=..., resources=...), ledger)
+    stage = Stage(worker=Captioner, worker_args={...}, resources=...)
+    summary = run_units(UnitJob(stages=(stage,), read=...), ledger)
 
 Reading tasks, workers that hold a model, and writing tasks run at once; the driver sees one small record a
 unit. It may be killed at any instant and started again, on a cluster of any size.
@@ -25,7 +26,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.attempts import Attempts
-from pipelines.budget import actor_range, cluster_nodes, io_share, on_cluster
+from pipelines.budget import actor_ranges, cluster_nodes, io_share, on_cluster
 from pipelines.commit import Commit, commit_path, read_commit
 from pipelines.config import Resources
 from pipelines.envelope import unwrap, wrap
@@ -38,6 +39,7 @@ from pipelines.storage import StorageError
 from pipelines.tally import Progress, RunSummary, Tally
 from pipelines.unit_result import UnitResult, commit_unit
 from pipelines.worker import StageSettings, Worker, WorkerError, WorkerStage
+from schemas.failed import FAILED
 
 WAVE_UNITS = 20_000
 """Ray Data keeps some 10 KB for each block of an execution; each wave starts the actors anew."""
@@ -53,26 +55,40 @@ class FailureRateError(JobFailedError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitJob:
-    """What to run over the units.
+class Stage:
+    """Work that a pool of actors does on each unit.
 
     Attributes:
         worker: Built once an actor.
         worker_args: Its arguments; small, for they travel to every actor.
-        read: Gives the rows of a unit, exactly `unit.num_rows` in order, its `row_id` column filled.
         resources: What the workers may use.
+        name: Of a stage before the last, such as "decode".
+    """
+
+    worker: type[Worker]
+    worker_args: dict[str, Any] = field(default_factory=dict)
+    resources: Resources
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitJob:
+    """What to run over the units.
+
+    Attributes:
+        stages: In order. The last one's rows are the results; each before it has a name, and gives one row
+            for each that does not fail. So CPUs may prepare what GPUs go on with.
+        read: Gives the rows of a unit, exactly `unit.num_rows` in order, its `row_id` column filled.
         pack: Encodes a unit's results, never called without any.
-        unit_timeout_s: Seconds that a worker may take for a unit before it is ended, and the row that hangs
-            found.
+        unit_timeout_s: Seconds that a worker may take for a unit in one stage before it is ended, and the row
+            that hangs found.
         max_failure_rate: Stop when more than this part of the rows fails; retries are not counted.
         failure_rate_rows: Rows to see before that.
         max_poison_rows: Stop when more rows than this of one unit raise, kill their worker or hang.
     """
 
-    worker: type[Worker]
-    worker_args: dict[str, Any] = field(default_factory=dict)
+    stages: tuple[Stage, ...]
     read: Callable[[Unit], pa.Table]
-    resources: Resources
     pack: Callable[[Unit, pa.Table], list[Shard]] = parquet_shard
     unit_timeout_s: float = math.inf
     max_failure_rate: float = 1.0
@@ -111,9 +127,10 @@ def run_units(
     if len(pending):
         _quiet_ray_data()
         nodes = cluster_nodes()
-        job = replace(job, resources=on_cluster(job.resources, nodes))
-        actors = actor_range(job.resources, nodes, len(pending))
-        attempts = _start_attempts(job)
+        stages = tuple(replace(s, resources=on_cluster(s.resources, nodes)) for s in job.stages)
+        job = replace(job, stages=stages)
+        actors = actor_ranges([stage.resources for stage in stages], nodes, len(pending))
+        attempts = [_start_attempts(job) for _ in stages]
         hosts: set[str] = set()
         with _reporting(tally, attempts, on_progress):
             for start in range(0, len(pending), wave_units):
@@ -135,45 +152,54 @@ def run_units(
 
 
 def _run_wave(
-    job: UnitJob, ledger: Ledger, units: Sequence[Unit], actors: tuple[int, int], attempts: Any
+    job: UnitJob,
+    ledger: Ledger,
+    units: Sequence[Unit],
+    actors: Sequence[tuple[int, int]],
+    attempts: Sequence[Any],
 ) -> Generator[tuple[Commit, bool]]:
     """The commits of these units, as they are made, and whether this run made them, or another just before.
 
     Closing the generator stops Ray Data.
     """
-    threads = job.resources.threads_per_actor
-    io_cpus, num_readers = io_share(job.resources, cluster_nodes(), actors[1])
+    resources = [stage.resources for stage in job.stages]
+    io_cpus, num_readers = io_share(resources, cluster_nodes(), [most for _, most in actors])
     dataset = (
         # not from_arrow, which runs a task a block to learn its size
-        ray.data.from_blocks([wrap({"unit": unit.to_json()}, {}) for unit in units])
-        .map_batches(
+        ray.data.from_blocks([wrap({"unit": unit.to_json()}, {}) for unit in units]).map_batches(
             _ReadStage(job.read, ledger),
             compute=ray.data.TaskPoolStrategy(size=num_readers),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=io_cpus,
         )
-        .map_batches(
+    )
+    for stage, (fewest, most), record in zip(job.stages, actors, attempts, strict=True):
+        threads = stage.resources.threads_per_actor
+        settings = StageSettings(
+            name=stage.name,
+            attempts=record,
+            row_id=ledger.spec.row_id,
+            unit_timeout_s=job.unit_timeout_s,
+            max_poison_rows=job.max_poison_rows,
+        )
+        dataset = dataset.map_batches(
             WorkerStage,
             fn_constructor_kwargs={
-                "worker": job.worker,
-                "worker_args": job.worker_args,
-                "settings": StageSettings(
-                    attempts=attempts,
-                    row_id=ledger.spec.row_id,
-                    unit_timeout_s=job.unit_timeout_s,
-                    max_poison_rows=job.max_poison_rows,
-                ),
+                "worker": stage.worker,
+                "worker_args": stage.worker_args,
+                "settings": settings,
             },
-            compute=ray.data.ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
+            compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
             batch_size=1,
             batch_format="pyarrow",
-            num_cpus=job.resources.num_cpus,
-            num_gpus=float(job.resources.num_gpus),
+            num_cpus=stage.resources.num_cpus,
+            num_gpus=float(stage.resources.num_gpus),
             # Before the process starts: torch reads it once, when it is imported.
             runtime_env={} if threads is None else {"env_vars": {"OMP_NUM_THREADS": str(threads)}},
         )
-        .map_batches(_CommitStage(job.pack, ledger), batch_size=1, batch_format="pyarrow", num_cpus=io_cpus)
+    dataset = dataset.map_batches(
+        _CommitStage(job.pack, ledger), batch_size=1, batch_format="pyarrow", num_cpus=io_cpus
     )
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
@@ -217,7 +243,19 @@ class _ReadStage:
                 f"{', '.join(rows.column_names)}; every row needs an id"
             )
         return wrap(
-            facts | {"started_at": started_at, "seconds": {"read": time.monotonic() - began}}, {"rows": rows}
+            facts
+            | {
+                "started_at": started_at,
+                "seconds": {"read": time.monotonic() - began},
+                "events": {},
+                "attempts": 0,
+            },
+            {
+                "rows": rows,
+                "places": pa.table({"place": np.arange(rows.num_rows)}),
+                "row_ids": pa.table({"id": rows[self.row_id].cast(pa.string())}),
+                "failed": FAILED.empty_table(),
+            },
         )
 
 
@@ -233,11 +271,12 @@ class _CommitStage:
         if "commit" in facts:
             return block
         unit, began = Unit.from_json(facts["unit"]), time.monotonic()
-        shards = self.pack(unit, tables["results"]) if tables["results"].num_rows else []
+        results = tables["rows"]
+        shards = self.pack(unit, results) if results.num_rows else []
         result = UnitResult(
             unit=unit,
             row_ids=tables["row_ids"]["id"].combine_chunks(),
-            table=tables["results"],
+            table=results,
             failed=tables["failed"],
             attempts=facts["attempts"],
             started_at=facts["started_at"],
@@ -248,7 +287,9 @@ class _CommitStage:
 
 
 @contextmanager
-def _reporting(tally: Tally, attempts: Any, on_progress: Callable[[Progress], None] | None) -> Iterator[None]:
+def _reporting(
+    tally: Tally, attempts: Sequence[Any], on_progress: Callable[[Progress], None] | None
+) -> Iterator[None]:
     """Call `on_progress` about once a second during the block, also while no unit ends."""
     if on_progress is None:
         yield
@@ -257,8 +298,8 @@ def _reporting(tally: Tally, attempts: Any, on_progress: Callable[[Progress], No
 
     def report() -> None:
         while not ended.wait(_TICK_S):
-            busy, deaths = ray.get([attempts.busy_workers.remote(), attempts.worker_deaths.remote()])
-            on_progress(tally.progress(busy, deaths))
+            busy = sum(ray.get([record.busy_workers.remote() for record in attempts]))
+            on_progress(tally.progress(busy, _worker_deaths(attempts)))
 
     with ThreadPoolExecutor(1) as pool:
         reports = pool.submit(report)
@@ -267,7 +308,11 @@ def _reporting(tally: Tally, attempts: Any, on_progress: Callable[[Progress], No
         finally:
             ended.set()
         reports.result()  # an error of the callback is the caller's
-    on_progress(tally.progress(0, ray.get(attempts.worker_deaths.remote())))
+    on_progress(tally.progress(0, _worker_deaths(attempts)))
+
+
+def _worker_deaths(attempts: Sequence[Any]) -> int:
+    return sum(ray.get([record.worker_deaths.remote() for record in attempts]))
 
 
 def _quiet_ray_data() -> None:
@@ -278,7 +323,7 @@ def _quiet_ray_data() -> None:
 
 
 def _start_attempts(job: UnitJob) -> Any:
-    """The run's record of attempts, as an actor on the driver's node: it lives and dies with the driver."""
+    """A stage's record of attempts, as an actor on the driver's node: it lives and dies with the driver."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return (
         ray.remote(Attempts)

@@ -1,4 +1,8 @@
-"""The middle stage of a job: an actor that holds the job's worker and runs whole units through it."""
+"""A stage of a job: an actor that holds the stage's worker and runs whole units through it.
+
+Between stages a unit travels as the tables `rows`, to be processed next; `places`, the index within the unit
+of each of these rows; `row_ids`, of all rows of the unit; and `failed`, the dead letters so far.
+"""
 
 import faulthandler
 import math
@@ -11,8 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import ray
+from numpy.typing import NDArray
 
 from pipelines.attempts import CRASHED, TIMED_OUT, Attempt, group_timeout_s
 from pipelines.envelope import unwrap, wrap
@@ -92,12 +98,14 @@ class StageSettings:
     """What `WorkerStage` needs beside its worker.
 
     Attributes:
-        attempts: The run's record of attempts, an actor.
+        name: Of the stage, for the record; "" for the last, whose rows are the results.
+        attempts: The stage's record of attempts, an actor.
         row_id: Column of the rows' ids.
         unit_timeout_s: Seconds that a worker may take for a unit.
         max_poison_rows: Rows of one unit that may raise or kill, each by itself.
     """
 
+    name: str
     attempts: Any
     row_id: str
     unit_timeout_s: float
@@ -105,7 +113,7 @@ class StageSettings:
 
 
 class WorkerStage:
-    """Ray Data's callable: takes a read unit, gives its results and dead letters."""
+    """Ray Data's callable: takes the rows of a unit, gives their results and dead letters."""
 
     def __init__(self, worker: type[Worker], worker_args: dict[str, Any], settings: StageSettings) -> None:
         self.settings, self.attempts = settings, settings.attempts
@@ -131,7 +139,9 @@ class WorkerStage:
         if "commit" in facts:  # somebody finished it meanwhile
             return block
         unit, rows = Unit.from_json(facts["unit"]), tables["rows"]
-        attempt: Attempt = ray.get(self.attempts.begin.remote(unit.id, unit.num_rows, self.name))
+        if not rows.num_rows:  # all have failed before
+            return block
+        attempt: Attempt = ray.get(self.attempts.begin.remote(unit.id, rows.num_rows, self.name))
         if attempt.hopeless:
             raise WorkerError(
                 f"unit {unit.id}: {attempt.hopeless}; the fault is likely the worker's, not the data's"
@@ -145,17 +155,42 @@ class WorkerStage:
                 ray.get(self.attempts.leave.remote(unit.id))
         for row, why in attempt.given_up.items():
             run.letters[row] = DeadLetter(row=0, stage="worker", error_type=why, message=GIVEN_UP[why])
-        ids = rows[self.settings.row_id].cast(pa.string())
+        places = tables["places"]["place"].to_numpy()
+        letters = [(int(places[row]), letter) for row, letter in sorted(run.letters.items())]
+        failed = failed_table(unit, tables["row_ids"]["id"], letters)
+        results = run.table()
+        if self.settings.name:
+            places = np.delete(places, list(run.letters))
+            self._check_kept(unit, results, tables["row_ids"]["id"], places)
         ray.get(self.attempts.finish.remote(unit.id))
+        prefix = f"{self.settings.name}." if self.settings.name else ""
         return wrap(
             facts
-            | {"seconds": facts["seconds"] | run.seconds, "events": run.events, "attempts": attempt.number},
-            {
-                "row_ids": pa.table({"id": ids}),
-                "results": run.table(),
-                "failed": failed_table(unit, ids, sorted(run.letters.items())),
+            | {
+                "seconds": facts["seconds"] | {prefix + name: value for name, value in run.seconds.items()},
+                "events": facts["events"] | run.events,
+                "attempts": max(facts["attempts"], attempt.number),
+            },
+            tables
+            | {
+                "rows": results,
+                "places": pa.table({"place": places}),
+                "failed": pa.concat_tables([tables["failed"], failed]).sort_by("row"),
             },
         )
+
+    def _check_kept(
+        self, unit: Unit, results: pa.Table, ids: pa.ChunkedArray, places: NDArray[np.int64]
+    ) -> None:
+        """That a stage before the last gives one row for each that did not fail, in order."""
+        expected = ids.take(pa.array(places)).to_pylist()
+        if results.num_rows != len(expected) or (
+            len(expected) and results[self.settings.row_id].cast(pa.string()).to_pylist() != expected
+        ):
+            raise WorkerError(
+                f"unit {unit.id}: stage '{self.settings.name}' gave {results.num_rows} rows for "
+                f"{len(expected)} that did not fail, or others; it must give one for each, in order"
+            )
 
 
 class UnitRun:
@@ -186,7 +221,7 @@ class UnitRun:
             WorkerError: So many rows raise that the worker must be at fault, or it breaks its contract.
         """
         rows = self._rows.slice(start, stop - start)
-        limit_s = group_timeout_s(stop - start, self._unit.num_rows, self._settings.unit_timeout_s)
+        limit_s = group_timeout_s(stop - start, self._rows.num_rows, self._settings.unit_timeout_s)
         began = time.monotonic()
         try:
             with _time_limit(limit_s):
@@ -215,7 +250,7 @@ class UnitRun:
     def _give_up(self, row: int, error: Exception) -> None:
         self.letters[row] = DeadLetter.of(row, "worker", error)
         self._num_raised += 1
-        raised, num_rows = self._num_raised, self._unit.num_rows
+        raised, num_rows = self._num_raised, self._rows.num_rows
         if raised > self._settings.max_poison_rows or raised == num_rows >= MIN_ROWS_TO_JUDGE:
             raise WorkerError(
                 f"unit {self._unit.id} ({self._unit.path}): {raised} of {num_rows} rows raised, each by "
@@ -247,7 +282,7 @@ def failed_table(
     Args:
         unit: The unit.
         ids: The ids of its rows.
-        letters: Dead letters by their row's index within the unit.
+        letters: Dead letters and their row's index within the unit.
     """
     rows = [row for row, _ in letters]
     return pa.table(

@@ -21,7 +21,7 @@ from benchmarks.engine.process import Steps, peak_mib
 from pipelines.config import Resources
 from pipelines.ledger import Ledger, RunSpec
 from pipelines.plan import InputObject, Unit, plan_units
-from pipelines.units import UnitJob, run_units
+from pipelines.units import Stage, UnitJob, run_units
 from pipelines.worker import WorkerResult
 
 UNIT_ROWS = 64
@@ -64,10 +64,14 @@ def measure(actors: int, cpus: int, unit_s: float, units: int) -> dict[str, Any]
         spec = RunSpec(job="sleep", config={}, row_id="row_id", unique_id="sample_id")
         ledger = Ledger.open(f"{folder}/out", spec, plan)
         job = UnitJob(
-            worker=Sleeper,
-            worker_args={"log": str(log), "unit_s": unit_s},
+            stages=(
+                Stage(
+                    worker=Sleeper,
+                    worker_args={"log": str(log), "unit_s": unit_s},
+                    resources=Resources(num_actors=actors, num_gpus=1, num_cpus=0),
+                ),
+            ),
             read=read,
-            resources=Resources(num_actors=actors, num_gpus=1, num_cpus=0),
         )
         steps, before, began = Steps(), peak_mib(), time.time()
         with steps("run_units"):

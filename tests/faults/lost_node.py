@@ -6,7 +6,6 @@ python -m tests.faults.lost_node OUTPUT SOURCE
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import ray
 from ray.cluster_utils import Cluster
@@ -22,8 +21,8 @@ def main(output: str, source: str) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1})
     second = cluster.add_node(num_cpus=1, num_gpus=1)
     ray.init(cluster.address, log_to_driver=False)
-    job = square_job(source, Square, pause_s=1.0)
-    job = replace(job, resources=Resources(num_actors=(1, 2), num_gpus=1, num_cpus=0))
+    resources = Resources(num_actors=(1, 2), num_gpus=1, num_cpus=0)
+    job = square_job(source, Square, resources=resources, pause_s=1.0)
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(run_units, job, square_ledger(output, source))
         while not any(open_storage(output).list("commits/")):

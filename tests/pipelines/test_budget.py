@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.budget import ClusterTooSmallError, Node, actor_range, io_share
+from pipelines.budget import ClusterTooSmallError, Node, actor_range, actor_ranges, io_share
 from pipelines.config import Resources
 
 TWO_GPU_NODES = [Node(num_cpus=4, num_gpus=2), Node(num_cpus=4, num_gpus=2)]
@@ -47,4 +47,24 @@ def test_no_more_workers_than_units() -> None:
 def test_readers_never_take_all_that_the_workers_leave(
     num_cpus: int, num_actors: int, expected: tuple[float, int]
 ) -> None:
-    assert io_share(Resources(), [Node(num_cpus=num_cpus, num_gpus=0)], num_actors) == expected
+    assert io_share([Resources()], [Node(num_cpus=num_cpus, num_gpus=0)], [num_actors]) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        (LAPTOP, [(1, 1), (1, 1)]),
+        ([Node(num_cpus=8, num_gpus=1)], [(6, 6), (1, 1)]),
+        ([Node(num_cpus=1, num_gpus=1)], None),
+    ],
+)
+def test_workers_of_an_earlier_stage_get_what_the_last_leaves(
+    nodes: list[Node], expected: list[tuple[int, int]] | None
+) -> None:
+    gpus = float(nodes[0].num_gpus)
+    stages = [Resources(num_cpus=1 if gpus else 0.5), Resources(num_gpus=gpus, num_cpus=0.5)]
+    if expected is None:
+        with pytest.raises(ClusterTooSmallError, match="do not fit"):
+            actor_ranges(stages, nodes, 100)
+    else:
+        assert actor_ranges(stages, nodes, 100) == expected

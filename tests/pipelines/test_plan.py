@@ -78,6 +78,18 @@ def test_units_are_found_by_their_ids() -> None:
         assert plan.index_of(other) is None
 
 
+def test_outputs_are_known_by_their_units_id_or_position() -> None:
+    units = plan_units(OBJECTS, 10, "config")
+    retry = retry_unit(units[2], 1, [20])
+    plan = read_plan(parquet_bytes(units.table), parquet_bytes(plan_of([retry]).table))
+    assert (units[2].shard_name, retry.shard_name) == ("00002", "00002-r1")
+    for name, index in ((units[2].id, 2), (retry.id, 4), ("00002", 2), ("00002_stats", 2), ("00002-r1", 4)):
+        assert plan.index_of_output(f"data/{name}.json") == index
+    assert plan.index_of_output("data/00003/x.png") == 3
+    for other in ("00000002-dead", "00009", "00001-r1", "00002-r2", "readme"):
+        assert plan.index_of_output(f"data/{other}.json") is None
+
+
 def test_rows_are_counted_with_and_without_retries() -> None:
     units = plan_units(OBJECTS, 10, "config")
     plan = read_plan(

@@ -71,8 +71,20 @@ def test_a_lost_row_is_a_fault_of_the_worker(root_uri: str, source: str) -> None
 
 def test_shards_carry_their_units_name(root_uri: str, source: str) -> None:
     ledger = square_ledger(root_uri, source)
-    with pytest.raises(LedgerError, match="must be named data/UNIT"):
+    with pytest.raises(LedgerError, match="must be named data/00000"):
         commit_unit(ledger, _result(ledger), [Shard(path="data/x.parquet", data=b"", rows=5)])
+
+
+def test_shards_may_be_named_by_their_units_position(root_uri: str, source: str) -> None:
+    ledger = square_ledger(root_uri, source)
+    (shard,) = parquet_shard(ledger.planned()[0], _result(ledger).table)
+    shards = [
+        replace(shard, path="data/00000.parquet"),
+        Shard(path="data/00000_stats.json", data=b"{}", rows=0),
+    ]
+    assert len(commit_unit(ledger, _result(ledger), shards).outputs) == 2
+    with pytest.raises(LedgerError, match="must be named"):
+        commit_unit(ledger, _result(ledger), [replace(shard, path="data/00001.parquet")])
 
 
 def test_a_unit_of_dead_letters_alone_has_no_shard(root_uri: str, tmp_path: Path) -> None:

@@ -16,15 +16,18 @@ from pipelines.inputs import find_parquet
 from pipelines.ledger import Ledger
 from pipelines.manifest import read_entries
 from pipelines.tally import Progress
-from pipelines.units import FailureRateError, JobFailedError, run_units
+from pipelines.units import FailureRateError, JobFailedError, Stage, run_units
 from pipelines.verify import verify
 from pipelines.worker import Worker
 from tests.pipelines.toys import (
+    ONE_CPU,
     Deadly,
     DeadlyToBuild,
     Expand,
     Faulty,
     Forgiving,
+    Halve,
+    Lossy,
     Poisoned,
     Square,
     Unloadable,
@@ -74,7 +77,7 @@ def test_a_run_processes_every_row_once_and_a_second_run_none(
 def test_units_stay_whole_and_each_worker_has_its_own_gpu(source: str, tmp_path: Path) -> None:
     ledger = square_ledger(str(tmp_path / "out"), source)
     resources = Resources(num_gpus=1, num_cpus=0, threads_per_actor=3)
-    summary = run_units(replace(square_job(source, Expand), resources=resources), ledger, wave_units=6)
+    summary = run_units(square_job(source, Expand, resources=resources), ledger, wave_units=6)
     assert (summary.rows_done, summary.rows_out) == (40, 120)
     table = pa.concat_tables(
         pq.read_table(tmp_path / "out" / entry.path) for entry in read_entries(ledger.storage, "data")
@@ -183,9 +186,9 @@ def test_too_many_failures_stop_the_job(tmp_path: Path) -> None:
 def test_results_are_committed_while_others_are_still_read(source: str, tmp_path: Path) -> None:
     source = write_input(tmp_path / "many", rows=200)
     ledger = square_ledger(str(tmp_path / "out"), source)
-    job = square_job(source, Square)
+    job = square_job(source, Square, resources=Resources(num_actors=3))
     slow = replace(job, read=partial(slowly, job.read, str(tmp_path / "reads")))
-    summary = run_units(replace(slow, resources=Resources(num_actors=3)), ledger)
+    summary = run_units(slow, ledger)
     assert summary.rows_done == 200
     units = ledger.planned()
     reads = {
@@ -201,4 +204,26 @@ def test_a_job_too_big_for_the_cluster_is_refused_at_once(source: str, tmp_path:
     ledger = square_ledger(str(tmp_path / "out"), source)
     for resources in (Resources(num_actors=4), Resources(num_actors=3, num_gpus=1, num_cpus=0)):
         with pytest.raises(ClusterTooSmallError, match=r"the cluster has 4 CPUs and 2 GPUs"):
-            run_units(replace(square_job(source, Square), resources=resources), ledger)
+            run_units(square_job(source, Square, resources=resources), ledger)
+
+
+def test_rows_that_fail_in_an_earlier_stage_do_not_reach_the_next(tmp_path: Path) -> None:
+    source = write_input(tmp_path / "in", negative=(3, 4, 20, 21, 22, 23, 24))  # the last five are a unit
+    ledger = square_ledger(str(tmp_path / "out"), source)
+    job = square_job(source, Deadly, deadly=[7], once=str(tmp_path / "died"))
+    summary = run_units(
+        replace(job, stages=(Stage(worker=Halve, resources=ONE_CPU, name="halve"), *job.stages)), ledger
+    )
+    assert summary.failures == {"halve: ValueError": 7, "square: ValueError": 1}
+    assert (summary.rows_done, summary.rows_failed) == (32, 8)
+    assert {"halve.process", "square"} <= set(summary.seconds)
+    assert verify(ledger.storage.uri).problems == []
+    failed = [letter["row_id"] for letter in _dead_letters(ledger)]
+    assert failed == [f"row-{n}" for n in (3, 4, 20, 21, 22, 23, 24, 28)]
+
+
+def test_a_stage_that_loses_a_row_stops_the_job(source: str, tmp_path: Path) -> None:
+    job = square_job(source, Square)
+    stage = Stage(worker=Lossy, resources=ONE_CPU, name="lossy")
+    with pytest.raises(JobFailedError, match="stage 'lossy' gave 4 rows for 5 that did not fail"):
+        run_units(replace(job, stages=(stage, *job.stages)), square_ledger(str(tmp_path / "out"), source))

@@ -20,7 +20,7 @@ from pipelines.plan import Unit, plan_units
 from pipelines.records import Records
 from pipelines.shards import parquet_shard
 from pipelines.unit_result import UnitResult, commit_unit
-from pipelines.units import UnitJob
+from pipelines.units import Stage, UnitJob
 from pipelines.worker import DeadLetter, Worker, WorkerResult, failed_table
 
 RESULT = pa.schema([("name", pa.string()), ("sample_id", pa.string()), ("square", pa.int64())])
@@ -47,10 +47,12 @@ def square_ledger(output: str, source: str, unit_rows: int = 5, scale: int = 1) 
     return Ledger.open(output, spec, units)
 
 
-def square_job(source: str, worker: type[Worker], **worker_args: object) -> UnitJob:
+def square_job(
+    source: str, worker: type[Worker], *, resources: Resources = ONE_CPU, **worker_args: object
+) -> UnitJob:
     """The job that squares the input's values."""
     read = partial(read_unit, find_parquet(source).storage)
-    return UnitJob(worker=worker, worker_args=worker_args, read=read, resources=ONE_CPU)
+    return UnitJob(stages=(Stage(worker=worker, worker_args=worker_args, resources=resources),), read=read)
 
 
 def commit_inline(ledger: Ledger, units: Iterable[Unit], source: str) -> dict[str, Commit]:
@@ -183,3 +185,21 @@ class Forgiving(Square):
     def process(self, rows: pa.Table) -> WorkerResult:
         values = [33 if value == -33 else value for value in rows["value"].to_pylist()]
         return super().process(rows.set_column(1, "value", pa.array(values)))
+
+
+class Halve(Square):
+    """An earlier stage: halves even values; negative ones fail, and 28 becomes a value that fails later."""
+
+    def process(self, rows: pa.Table) -> WorkerResult:
+        values = rows["value"].to_pylist()
+        failed = [DeadLetter.of(i, "halve", ValueError("negative")) for i, v in enumerate(values) if v < 0]
+        good = rows.filter(pc.greater_equal(rows["value"], 0))
+        halves = [-1 if v == 28 else v // 2 for v in good["value"].to_pylist()]
+        return WorkerResult(table=good.set_column(1, "value", pa.array(halves)), failed=failed)
+
+
+class Lossy(Square):
+    """An earlier stage that loses a row."""
+
+    def process(self, rows: pa.Table) -> WorkerResult:
+        return WorkerResult(table=rows.slice(1))
