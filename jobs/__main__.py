@@ -5,61 +5,28 @@ A command imports what it needs when it runs: `--help` and `verify` need not wai
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
+from jobs.command import FAILED, command, config_option, json_option, overrides_option
+from jobs.curation import curate_command, retry_scoring, score_command, select_command
 from jobs.ray_session import connect
+from jobs.weights_command import weights_group
 from pipelines.config import load_config
-from pipelines.errors import RefusalError
 
 if TYPE_CHECKING:
     from pipelines.estimate import Estimate
     from pipelines.generate import GenerationJob
     from pipelines.status import RunStatus
 
-FAILED, INTERRUPTED = 1, 130
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
 
 @click.group(context_settings={"max_content_width": 110})
 def main() -> None:
     """Meissonic on Ray: batch jobs around a masked-image-modelling text-to-image model."""
-
-
-def command(function: Callable[P, R]) -> Callable[P, R]:
-    """Show refusals as one message, and say how to go on after Ctrl-C."""
-
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except RefusalError as error:
-            click.secho(f"error: {error}", err=True, fg="red")
-            sys.exit(FAILED)
-        except KeyboardInterrupt:
-            click.echo("\nstopped; what was done is kept. Run the same command again to go on.", err=True)
-            sys.exit(INTERRUPTED)
-
-    return run
-
-
-overrides_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting; keys are dotted."
-)
-
-
-config_option = click.option(
-    "--config", "path", type=click.Path(dir_okay=False), help="YAML file with the job's settings."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @main.command("generate")
@@ -79,7 +46,12 @@ def generate_command(path: str | None, overrides: tuple[str, ...]) -> None:
 @overrides_option
 @command
 def retry_command(output: str, overrides: tuple[str, ...]) -> None:
-    """Run the failed rows of the job in OUTPUT again, with its model and settings."""
+    """Run the failed rows of the job in OUTPUT again, with its models and settings."""
+    from pipelines.ledger import Ledger
+
+    if Ledger.load(output).spec.job == "score":
+        retry_scoring(output, overrides)
+        return
     from pipelines.generate import open_retry
 
     _run(open_retry(output, overrides))
@@ -192,6 +164,10 @@ def gc_command(output: str, delete: bool, age_h: float) -> None:
 
 def _show(value: RunStatus | Estimate, as_json: bool, text: str) -> None:
     click.echo(json.dumps(asdict(value)) if as_json else text)
+
+
+for added in (score_command, curate_command, select_command, weights_group):
+    main.add_command(added)
 
 
 if __name__ == "__main__":

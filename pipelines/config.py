@@ -174,13 +174,19 @@ def _override(values: dict[str, Any], text: str) -> None:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise ConfigError(f"--set {text}: write --set a.b=value")
-    for depth, key in enumerate(keys[:-1]):
-        below = values.setdefault(key, {})
-        if not isinstance(below, dict):
-            raise ConfigError(f"--set {text}: {'.'.join(keys[: depth + 1])} is {below!r}, which has no keys")
-        values = below
+    place: Any = values
+    for depth, key in enumerate(keys):
+        at = ".".join(keys[:depth])
+        if isinstance(place, list):
+            if not key.isdigit() or int(key) >= len(place):
+                raise ConfigError(f"--set {text}: {at} has items 0 to {len(place) - 1}, and no '{key}'")
+        elif not isinstance(place, dict):
+            raise ConfigError(f"--set {text}: {at} is {place!r}, which has no keys")
+        index: Any = int(key) if isinstance(place, list) else key
+        if depth < len(keys) - 1:
+            place = place[index] if isinstance(place, list) else place.setdefault(index, {})
     try:
-        values[keys[-1]] = yaml.safe_load(value)
+        place[index] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text}: the value is not YAML: {error}") from error
 

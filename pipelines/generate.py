@@ -25,6 +25,8 @@ from pipelines.models import ModelError, fetch_model, model_id
 from pipelines.packing import PackImages
 from pipelines.plan import Plan, plan_units
 from pipelines.prompts import PromptTable, PromptTableError, open_prompts
+from pipelines.scorers.loading import fetch_scorers
+from pipelines.scorers.settings import scorer_fields
 from pipelines.tally import Progress, RunSummary
 from pipelines.units import Stage, UnitJob, run_units
 from schemas.generations import generations_schema
@@ -198,7 +200,7 @@ def prepare(config: GenerateConfig) -> tuple[GenerateConfig, GenerationModels]:
         ModelError: A model cannot be fetched, or its folder is not complete.
     """
     model = fetch_model(config.model)
-    scorers = {scorer.name: fetch_model(scorer.model, names=None).digest for scorer in config.scorers}
+    scorers = fetch_scorers(config.scorers)
     try:
         resolved = with_model_settings(config, model.folder, model_id(config.model))
     except CheckpointError as error:
@@ -207,8 +209,12 @@ def prepare(config: GenerateConfig) -> tuple[GenerateConfig, GenerationModels]:
 
 
 def _check_columns(config: GenerateConfig, prompts: PromptTable) -> None:
-    names = [scorer.name for scorer in config.scorers]
     try:
-        generations_schema(tokens=config.tokens, scores=names, passed_through=prompts.passed_through)
+        generations_schema(
+            tokens=config.tokens,
+            scores=scorer_fields(config.scorers),
+            ranks=config.best_of is not None,
+            passed_through=prompts.passed_through,
+        )
     except ValueError as error:
         raise PromptTableError(f"{config.prompts}: {error}") from error

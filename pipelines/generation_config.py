@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from meissonic import SamplerConfig
 from meissonic.checkpoint import read_generation_config
+from pipelines.best_of import BestOf, check_best_of
 from pipelines.config import Config, Operational, Resources
 from pipelines.images import ImageFormat, RowImages
+from pipelines.scorers.settings import Scorers, scorer_fields
 
+MAX_IMAGES = 10_000
+"""Of a prompt."""
+Dtype = Literal["float32", "bfloat16", "float16"]
 Images = Literal["parquet", "webdataset", "files"]
 
 
@@ -33,20 +38,6 @@ class SamplerSettings(Config):
     masking_schedule: Literal["cosine", "linear"] | None = None
 
 
-class ScorerSettings(Config):
-    """A score to compute for every image.
-
-    Attributes:
-        kind: `clip`: cosine of the image's and the prompt's CLIP embeddings.
-        name: The score's column: predictor, backbone and version, such as `clip_vit_l_14`.
-        model: Folder of the scorer's model, in open_clip's format: local, s3:// or hf://.
-    """
-
-    kind: Literal["clip"]
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    model: str
-
-
 class GenerateConfig(Config):
     """Images for a prompt table.
 
@@ -56,20 +47,24 @@ class GenerateConfig(Config):
         output: Folder of the run, local or s3://.
         model_id: The model's name in the output; null for its URI without the scheme.
         unit_rows: Prompts a unit: what is lost and done again when a worker dies.
-        batch_size: Images a batch. It can change the last bits of an image, as can the next two.
+        batch_size: Images a batch. It can change the last bits of an image, as can the next two; of a score,
+            too.
         dtype: Of the model's weights.
         resources: The workers. `threads_per_actor` can change the last bits of an image, and so can a GPU in
             the place of a CPU; how many there are changes nothing.
         width: Pixels, for rows that name none; null for the model's own.
         height: The same.
         sampler: For rows that name no settings.
+        num_images: Images a prompt, for rows that name no number.
         max_side: Pixels of the longest side that a row may ask for.
         seed: With the prompt's id it makes the seed of rows that have none.
         images: Images in the Parquet shards, in a WebDataset tar beside each, or as files.
         image_format: Of the images.
         image_quality: Of jpeg and webp, 1 to 100.
         tokens: Whether to keep the token grids.
-        scorers: Scores to add.
+        scorers: Scores to add, each by its kind; see `pipelines.scorers.settings`.
+        scorer_dtype: Of the weights of the scorers' models.
+        best_of: Which of a prompt's images to keep, by a score; null keeps all.
         row_images: What the `image` and `mask` of a row may name, and how large these may be. `max_bytes`,
             `max_pixels` and `max_redirects` decide which rows fail; its others are of the place it runs in.
         unit_timeout_s: Seconds that a worker may take for a unit; then its rows are run apart, and one that
@@ -84,22 +79,33 @@ class GenerateConfig(Config):
     model_id: str | None = None
     unit_rows: PositiveInt = 64
     batch_size: PositiveInt = 8
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
     resources: Resources = Resources(num_gpus="auto", num_cpus=0.5, threads_per_actor=1)
     width: PositiveInt | None = None
     height: PositiveInt | None = None
     sampler: SamplerSettings = SamplerSettings()
+    num_images: int = Field(default=1, ge=1, le=MAX_IMAGES)
     max_side: int = Field(default=4096, ge=1, le=16_383)
     seed: int = 0
     images: Images = "parquet"
     image_format: ImageFormat = "png"
     image_quality: int = Field(default=95, ge=1, le=100)
     tokens: bool = True
-    scorers: tuple[ScorerSettings, ...] = ()
+    scorers: Scorers = ()
+    scorer_dtype: Dtype = "float32"
+    best_of: BestOf | None = None
     row_images: RowImages = RowImages()
     unit_timeout_s: Annotated[float, Operational()] = Field(default=3600.0, gt=0)
     max_failure_rate: Annotated[float, Operational()] = Field(default=0.5, ge=0, le=1)
     failure_rate_rows: Annotated[int, Operational()] = Field(default=200, ge=1)
+
+    @field_validator("best_of")
+    @classmethod
+    def _scores_are_there(cls, best_of: BestOf | None, info: ValidationInfo) -> BestOf | None:
+        # a field that is not valid itself is missing here, and named in an error of its own
+        if best_of is not None and {"scorers", "tokens"} <= info.data.keys():
+            check_best_of(best_of, scorer_fields(info.data["scorers"]), info.data["tokens"])
+        return best_of
 
 
 def with_model_settings(config: GenerateConfig, folder: Path, name: str) -> GenerateConfig:

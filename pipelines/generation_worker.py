@@ -5,38 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from meissonic import Meissonic, SampleRequest, decode, sample, to_uint8
 from meissonic.sampling import MAX_SEED, BatchShape, batch_shape, check_request
-from pipelines.generation_config import GenerateConfig, sampler_config
-from pipelines.images import (
-    ImageError,
-    encode_image,
-    image_bytes,
-    image_id,
-    start_image,
-    token_mask,
-)
+from pipelines.clock import Clock
+from pipelines.decoding import ImageError
+from pipelines.generation_config import MAX_IMAGES, GenerateConfig, sampler_config
+from pipelines.generation_results import Made, Results, Wanted, generation_table
+from pipelines.images import encode_image, image_bytes, image_id
 from pipelines.models import ModelError, fetch_model
-from pipelines.scorers.clip import ClipScorer
+from pipelines.scorers.interface import ImageBatch
+from pipelines.scorers.loading import load_scorers, score_images
+from pipelines.scorers.settings import scorer_fields
+from pipelines.start_images import start_image, token_mask
 from pipelines.worker import DeadLetter, WorkerResult
-from schemas.generations import IMAGE_SUFFIXES, TOKEN, generations_schema
+from schemas.generations import IMAGE_SUFFIXES, generations_schema
 from schemas.prompts import PROMPTS
 
 ENCODING_THREADS = 2
-MAX_IMAGES = 10_000
 SAMPLE_ID_HEX = 32
 MAX_CODES = 2**16
 BROKEN_DEVICE = 70
@@ -53,35 +50,11 @@ class GenerationModels:
 
     Attributes:
         model_digest: Of the model named in the config.
-        scorer_digests: Of each scorer's model, by the score's name.
+        scorer_digests: Of each scorer's weights, by the scorer's name.
     """
 
     model_digest: str
     scorer_digests: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """One image to make.
-
-    Attributes:
-        row: Index of its prompt within the rows at hand.
-        request: For the sampler.
-        facts: Its values in GENERATIONS but for the image.
-    """
-
-    row: int
-    request: SampleRequest
-    facts: dict[str, Any]
-
-
-@dataclass(kw_only=True)
-class Made:
-    """What became of one image; the encoding may still run."""
-
-    tokens: np.ndarray
-    encoded: Future[bytes]
-    scores: dict[str, float]
 
 
 class GenerationWorker:
@@ -105,14 +78,13 @@ class GenerationWorker:
             )
         self.batch_sizes: dict[BatchShape, int] = {}  # what fits, where the config's did not
         self.events: Counter[str] = Counter()  # of the unit at hand
-        self.scorers = {
-            scorer.name: ClipScorer(
-                fetch_model(scorer.model, models.scorer_digests[scorer.name], names=None).folder,
-                device,
-                config.batch_size,
-            )
-            for scorer in config.scorers
-        }
+        self.scorers = load_scorers(
+            config.scorers,
+            models.scorer_digests,
+            device,
+            config.batch_size,
+            getattr(torch, config.scorer_dtype),
+        )
         self.encoders = ThreadPoolExecutor(ENCODING_THREADS)
 
     def process(self, rows: pa.Table) -> WorkerResult:
@@ -137,18 +109,14 @@ class GenerationWorker:
                     failed[index] = DeadLetter.of(index, "image", error)
                 except ValueError as error:
                     failed[index] = DeadLetter.of(index, "prompt", error)
-        made = self._make_all([w.request for w in wanted], clock)
-        for image, result in zip(wanted, made, strict=True):
-            if result is None and image.row not in failed:
+        results = Results(wanted, self.config.best_of, self._encode)
+        self._make_all([w.request for w in wanted], results, clock)
+        for index, image in enumerate(wanted):
+            if results.made[index] is None and image.row not in failed:
                 fault = FloatingPointError(f"the model's logits were not finite in {self.config.dtype}")
                 failed[image.row] = DeadLetter.of(image.row, "sample", fault)
-        kept = [
-            (image, result)
-            for image, result in zip(wanted, made, strict=True)
-            if result is not None and image.row not in failed
-        ]
         with clock.measured("encode"):
-            table = self._table(rows, kept)
+            table = self._table(rows, results.finished(failed))
         letters = [failed[index] for index in sorted(failed)]
         return WorkerResult(table=table, failed=letters, seconds=clock.seconds, events=dict(self.events))
 
@@ -161,7 +129,7 @@ class GenerationWorker:
         """
         if not (row["prompt"] or "").strip():
             raise PromptRowError("the prompt is empty")
-        count = 1 if row["num_images"] is None else row["num_images"]
+        count = self.config.num_images if row["num_images"] is None else row["num_images"]
         if not 1 <= count <= MAX_IMAGES:
             raise PromptRowError(f"num_images is {count}; it must be 1 to {MAX_IMAGES}")
         seed = self._seed(row["prompt_id"]) if row["seed"] is None else row["seed"]
@@ -244,31 +212,27 @@ class GenerationWorker:
         )
         return facts | {"sample_id": hashlib.sha256(text.encode()).hexdigest()[:SAMPLE_ID_HEX]}
 
-    def _make_all(self, requests: list[SampleRequest], clock: Clock) -> list[Made | None]:
-        """Make all images; None where logits were not finite."""
+    def _make_all(self, requests: list[SampleRequest], results: Results, clock: Clock) -> None:
+        """Make all images, batch by batch, those of one shape after each other."""
         groups: dict[BatchShape, list[int]] = {}
         for index, request in enumerate(requests):
             groups.setdefault(batch_shape(self.model, request), []).append(index)
-        made: dict[int, Made | None] = {}
         for shape, indices in groups.items():
-            made |= self._make_group(shape, {index: requests[index] for index in indices}, clock)
-        return [made[index] for index in range(len(requests))]
+            self._make_group(shape, {index: requests[index] for index in indices}, results, clock)
 
     def _make_group(
-        self, shape: BatchShape, requests: dict[int, SampleRequest], clock: Clock
-    ) -> dict[int, Made | None]:
+        self, shape: BatchShape, requests: dict[int, SampleRequest], results: Results, clock: Clock
+    ) -> None:
         """Make images of one shape; when memory runs out, in batches of half the size, also from then on.
 
         Raises:
             MemoryError: It does not suffice for a single image.
         """
-        made: dict[int, Made | None] = {}
-        while len(made) < len(requests):
-            left = [index for index in requests if index not in made]
+        while left := [index for index in requests if index not in results.made]:
             batch_size = self.batch_sizes.get(shape, self.config.batch_size)
             try:
                 for indices, batch in self._make([requests[index] for index in left], batch_size, clock):
-                    made.update(zip((left[i] for i in indices), batch, strict=True))
+                    results.add(dict(zip((left[i] for i in indices), batch, strict=True)))
             except torch.OutOfMemoryError as error:
                 self.events[f"out of memory at {shape.width}x{shape.height}, batch {batch_size}"] += 1
                 if batch_size == 1:
@@ -276,7 +240,6 @@ class GenerationWorker:
                     raise MemoryError(f"no memory for one image of {shape.width}x{shape.height}") from error
                 self.batch_sizes[shape] = batch_size // 2
                 torch.cuda.empty_cache()
-        return made
 
     def _make(
         self, requests: list[SampleRequest], batch_size: int, clock: Clock
@@ -292,73 +255,39 @@ class GenerationWorker:
             codes = tokens.clamp_max(self.model.transformer.config.codebook_size - 1)
             with clock.measured("decode"):
                 pixels = to_uint8(decode(self.model, codes, batch_size=batch_size)).numpy()
-            futures = [
-                self.encoders.submit(encode_image, p, self.config.image_format, self.config.image_quality)
-                for p in pixels
-            ]
             with clock.measured("score"):
                 prompts = [requests[i].prompt for i in indices]
-                columns = {name: scorer.score(list(pixels), prompts) for name, scorer in self.scorers.items()}
+                images = ImageBatch(pixels=list(pixels), captions=prompts, events=self.events)
+                scores = score_images(self.scorers, images)
             grids = codes.cpu().numpy().astype(np.uint16)
+            # copies, so that an image that is done with takes no memory for its batch's sake
             yield (
                 indices,
                 [
-                    Made(tokens=grids[i], encoded=futures[i], scores={n: c[i] for n, c in columns.items()})
+                    Made(tokens=grids[i], scores=scores.slice(i, 1), pixels=pixels[i].copy())
                     if finite[i]
                     else None
                     for i in range(len(indices))
                 ],
             )
 
-    def _table(self, rows: pa.Table, kept: list[tuple[Wanted, Made]]) -> pa.Table:
+    def _encode(self, pixels: NDArray[np.uint8]) -> Future[bytes]:
+        return self.encoders.submit(encode_image, pixels, self.config.image_format, self.config.image_quality)
+
+    def _table(self, rows: pa.Table, images: list[tuple[Wanted, Made]]) -> pa.Table:
         """The result rows, in the order of the prompts."""
-        passed_through = [column for column in rows.schema if column.name not in PROMPTS.names]
+        others = rows.select([name for name in rows.column_names if name not in PROMPTS.names])
+        scores = scorer_fields(self.config.scorers)
         schema = generations_schema(
-            tokens=self.config.tokens, scores=self.scorers, passed_through=passed_through
+            tokens=self.config.tokens,
+            scores=scores,
+            ranks=self.config.best_of is not None,
+            passed_through=others.schema,
         )
-        suffix = IMAGE_SUFFIXES[self.config.image_format]
-        others = rows.take(pa.array([image.row for image, _ in kept], pa.int64()))
-        columns = []
-        for column in schema:
-            if column in passed_through:
-                columns.append(others[column.name].combine_chunks())
-            elif column.name == "image":
-                values = [
-                    {"bytes": made.encoded.result(), "path": f"{image.facts['sample_id']}.{suffix}"}
-                    for image, made in kept
-                ]
-                columns.append(pa.array(values, column.type))
-            elif column.name == "tokens":
-                columns.append(token_column([made.tokens for _, made in kept]))
-            elif column.name in self.scorers:
-                columns.append(pa.array([made.scores[column.name] for _, made in kept], column.type))
-            else:
-                columns.append(pa.array([image.facts[column.name] for image, _ in kept], column.type))
-        return pa.table(columns, schema=schema)
-
-
-class Clock:
-    """Adds up where the time goes."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def measured(self, name: str) -> Iterator[None]:
-        """Count the block's seconds under `name`."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
-
-
-def token_column(grids: list[np.ndarray]) -> pa.Array:
-    """Token grids [h, w], of any sizes, as lists of rows."""
-    row_lengths = np.concatenate([[0], *(np.full(len(grid), grid.shape[1]) for grid in grids)]).astype(
-        np.int64
-    )
-    grid_lengths = np.array([0, *(len(grid) for grid in grids)], np.int64)
-    values = pa.array(np.concatenate([np.empty(0, np.uint16), *(grid.ravel() for grid in grids)]), TOKEN)
-    rows = pa.ListArray.from_arrays(pa.array(row_lengths.cumsum(), pa.int32()), values)
-    return pa.ListArray.from_arrays(pa.array(grid_lengths.cumsum(), pa.int32()), rows)
+        return generation_table(
+            schema,
+            images,
+            scores=pa.schema(scores),
+            suffix=IMAGE_SUFFIXES[self.config.image_format],
+            passed_through=others,
+        )

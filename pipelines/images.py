@@ -6,35 +6,24 @@ import hashlib
 import io
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from pydantic import Field, field_validator
-from torch import Tensor
 
 from pipelines.config import Operational
+from pipelines.decoding import PILLOW_MAX_PIXELS, ImageError
 from pipelines.storage import Storage, StorageError, open_storage
 from pipelines.web import PORTS, WebError, WebLimits, fetch
 
 ImageFormat = Literal["png", "jpeg", "webp"]
-READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 SHOWN_PATH = 200
 """Characters of a path that an error repeats: some tables hold whole images as text."""
-MASK_LEVEL = 128
-"""Grey level, of 255, from which a mask's pixel is white."""
-PILLOW_MAX_PIXELS = 89_478_485
-"""From there on Pillow warns of a decompression bomb."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-class ImageError(Exception):
-    """An image that cannot be read. Its message is the same in every run: it stands in a dead letter."""
 
 
 def encode_image(pixels: NDArray[np.uint8], image_format: ImageFormat, quality: int) -> bytes:
@@ -100,23 +89,6 @@ def image_id(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def start_image(data: bytes, width: int, height: int, limits: RowImages) -> Tensor:
-    """Encoded bytes -> [3, height, width] in [0, 1], upright, on white, resized where it has another size."""
-    picture = _open(data, limits)
-    if picture.has_transparency_data:
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-    picture = picture.convert("RGB")
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-
-
-def token_mask(data: bytes, grid_width: int, grid_height: int, limits: RowImages) -> Tensor:
-    """Encoded bytes -> bool [grid height, grid width], true where the mask is white."""
-    grey = _open(data, limits).convert("L").resize((grid_width, grid_height), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(grey) >= MASK_LEVEL)
-
-
 def _read(path: str, folder_uri: str, limits: RowImages) -> bytes:
     if path.partition("://")[0].lower() in PORTS:
         return fetch(path, limits)
@@ -160,24 +132,3 @@ def _check_size(num_bytes: int, limits: RowImages) -> None:
 
 def _shown(path: str) -> str:
     return path if len(path) <= SHOWN_PATH else f"{path[:SHOWN_PATH]}…"
-
-
-def _open(data: bytes, limits: RowImages) -> Image.Image:
-    too_large = f"more than {limits.max_pixels} pixels, which is max_pixels"
-    try:
-        with warnings.catch_warnings():  # of the whole process: one thread at a time decodes
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(data), formats=READ_FORMATS)  # reads the header alone
-            if opened.width * opened.height > limits.max_pixels:
-                raise ImageError(too_large)
-            opened.load()
-            picture = ImageOps.exif_transpose(opened)
-    except ImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(too_large) from error
-    except Exception as error:  # decoders raise whatever they meet in a damaged file
-        raise ImageError(f"cannot decode it as an image ({type(error).__name__})") from error
-    if picture.mode.startswith(("I", "F")):
-        raise ImageError(f"its pixels are of mode {picture.mode}; convert it to 8 bits a channel")
-    return picture

@@ -19,7 +19,6 @@ from pipelines.plan import Plan, Unit, plan_digest, unit_key
 from pipelines.records import ROLLUPS, read_rollup
 from pipelines.storage import ObjectMissingError, StorageError
 from schemas.failed import FAILED
-from schemas.generations import IMAGE_SUFFIXES
 from schemas.manifest import ObjectEntry
 
 _THREADS = 8
@@ -77,6 +76,7 @@ class _Found:
     objects: int = 0
     rows_out: int = 0
     unique_ids: pa.ChunkedArray = field(default_factory=lambda: pa.chunked_array([], pa.string()))
+    shown_ids: set[str] = field(default_factory=set)  # of the rows that have an image
     schemas: dict[str, pa.Schema] = field(default_factory=dict)  # by path
     samples: dict[str, set[str]] = field(default_factory=dict)  # keys in WebDataset shards, by path
     failed_rows: list[int] = field(default_factory=list)
@@ -177,6 +177,9 @@ def _check_unit(ledger: Ledger, unit: Unit, commit: Commit) -> _Found:
             done.update(table[spec.row_id].cast(pa.string()).to_pylist())
             ids = table[spec.unique_id].cast(pa.string())
             found.unique_ids = pa.chunked_array([*found.unique_ids.chunks, *ids.chunks], pa.string())
+            # a loser among a prompt's images may be kept without one
+            shown = ids.filter(table["image"].is_valid()) if "image" in table.column_names else ids
+            found.shown_ids.update(shown.to_pylist())
     if commit.failed is not None:
         data = _read_object(ledger, commit.failed, found)
         table = None if data is None else _read_parquet(data, commit.failed, found)
@@ -186,7 +189,7 @@ def _check_unit(ledger: Ledger, unit: Unit, commit: Commit) -> _Found:
         elif table is not None:
             found.note(commit.failed.path, "does not have the schema of dead letters")
     for path, samples in found.samples.items():
-        if samples != set(found.unique_ids.to_pylist()):
+        if samples != found.shown_ids:
             found.note(path, f"its samples are not the rows of the Parquet shard, by '{spec.unique_id}'")
     if found.problems:
         return found  # the counts below would only repeat them
@@ -239,8 +242,7 @@ def _read_tar(data: bytes, entry: ObjectEntry, found: _Found) -> None:
     except ArchiveError as error:
         found.note(entry.path, f"not readable as a tar: {error}")
         return
-    whole = [{image, "txt", "json"} for image in IMAGE_SUFFIXES.values()]
-    broken = sorted(key for key, suffixes in samples.items() if suffixes not in whole)
+    broken = sorted(key for key, of in samples.items() if len(of) != 3 or not {"txt", "json"} < of)
     if len(samples) != entry.rows:
         found.note(entry.path, f"{len(samples)} samples, recorded {entry.rows}")
     elif broken:

@@ -9,6 +9,7 @@ up itself, out of reach of the check.
 """
 
 import contextlib
+import email.utils
 import functools
 import http.client
 import socket
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urljoin
 
@@ -30,9 +32,12 @@ from pipelines.addresses import reach
 from pipelines.config import Config, Operational
 
 PORTS = {"http": 80, "https": 443}
+HEADER_TEXT = r"^[\x20-\x7e]+$"
+"""What the value of a header may be; with line breaks it would be more than one."""
 MAX_URL_CHARACTERS = 8192
 """RFC 9110 asks servers for 8000 at least; more is an attack or a mistake."""
 REDIRECTS = (301, 302, 303, 307, 308)
+PASSING_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 _CHUNK_BYTES = 1 << 16
 _SHOWN = 40
 _TOO_SLOW = "not complete in time; raise timeout_s where the server is only slow"
@@ -44,6 +49,37 @@ class WebError(Exception):
     Its message is the same in every run: it ends in a dead letter. So it holds no addresses, and of what was
     met on the way nothing that changes from one answer to the next.
     """
+
+
+class PassingWebError(WebError):
+    """An object that may be fetched later: its server is out of reach, busy or too slow.
+
+    Attributes:
+        retry_after_s: Seconds that the server asks to wait; None where it asks for nothing.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manners:
+    """How a fetch presents itself, and what it honours.
+
+    Attributes:
+        user_agent: For the User-Agent header.
+        robots_name: The name by which an X-Robots-Tag header may address this program alone.
+        refused_directives: Directives of X-Robots-Tag, lower case, that forbid use of what they come with.
+    """
+
+    user_agent: str = "meissonic"
+    robots_name: str = "meissonic"
+    refused_directives: frozenset[str] = frozenset()
+
+
+PLAIN = Manners()
+"""Of jobs whose rows name single images of their own users."""
 
 
 class WebLimits(Config):
@@ -64,23 +100,27 @@ class WebLimits(Config):
     allow_private: Annotated[bool, Operational()] = False
 
 
-def fetch(url: str, limits: WebLimits) -> bytes:
+def fetch(url: str, limits: WebLimits, manners: Manners = PLAIN) -> bytes:
     """The content of an http or https URL.
 
     Raises:
+        PassingWebError: As below, for a reason that may pass.
         WebError: The URL or one it redirects to is not allowed, the server cannot be reached or does not
             answer with the content, or a limit is passed.
     """
     deadline = time.monotonic() + limits.timeout_s
     for redirects in range(limits.max_redirects + 1):
         try:
-            return _get(_parsed(url), limits, deadline)
+            return _get(_parsed(url), limits, manners, deadline)
         except _RedirectedError as redirect:
             url = _joined(url, redirect.location)
         except WebError as error:
             if redirects == 0:
                 raise
-            raise WebError(f"redirected: {error}") from error
+            message = f"redirected: {error}"
+            if isinstance(error, PassingWebError):
+                raise PassingWebError(message, error.retry_after_s) from error
+            raise WebError(message) from error
     raise WebError(f"more than {limits.max_redirects} redirects, which is max_redirects")
 
 
@@ -114,7 +154,7 @@ def _parsed(url: str) -> Url:
     return parsed
 
 
-def _get(url: Url, limits: WebLimits, deadline: float) -> bytes:
+def _get(url: Url, limits: WebLimits, manners: Manners, deadline: float) -> bytes:
     """The answer to one request.
 
     Raises:
@@ -134,20 +174,24 @@ def _get(url: Url, limits: WebLimits, deadline: float) -> bytes:
         connection.sock = connected
         headers = {
             "Host": url.netloc,
-            "User-Agent": "meissonic",
+            "User-Agent": manners.user_agent,
             "Accept-Encoding": "identity",  # nothing to decode is nothing that grows when decoded
             "Connection": "close",
         }
         connection.request("GET", url.request_uri, headers=headers, preload_content=False)
         with contextlib.closing(connection.getresponse()) as response:
-            return _content(response, limits)
+            return _content(response, limits, manners)
 
 
-def _content(response: HTTPResponse, limits: WebLimits) -> bytes:
+def _content(response: HTTPResponse, limits: WebLimits, manners: Manners) -> bytes:
     if response.status in REDIRECTS and (location := response.headers.get("Location")):
         raise _RedirectedError(location)
+    if response.status in PASSING_STATUSES:
+        raise PassingWebError(f"the server answers with status {response.status}", _retry_after_s(response))
     if response.status != http.client.OK:
         raise WebError(f"the server answers with status {response.status}")
+    if refused := _robots_directives(response, manners.robots_name) & manners.refused_directives:
+        raise WebError(f"its server forbids such use: X-Robots-Tag has '{min(refused)}'")
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":
         raise WebError(f"encoded as {encoding[:_SHOWN]!r} although plain bytes were asked for")
@@ -158,6 +202,27 @@ def _content(response: HTTPResponse, limits: WebLimits) -> bytes:
             return bytes(content)
         content += chunk
     raise WebError(f"more than {limits.max_bytes} bytes, which is max_bytes")
+
+
+def _robots_directives(response: HTTPResponse, robots_name: str) -> set[str]:
+    """Directives for all, or for this program by its name: `noai` or `NAME: noai, noindex`."""
+    directives = set()
+    for value in response.headers.getlist("X-Robots-Tag"):
+        name, colon, rest = value.partition(":")
+        if not colon or name.strip().lower() == robots_name.lower():
+            directives |= {part.strip().lower() for part in (rest if colon else value).split(",")}
+    return directives
+
+
+def _retry_after_s(response: HTTPResponse) -> float | None:
+    """Seconds by the header Retry-After, which has a number or a date."""
+    value = response.headers.get("Retry-After", "")
+    if value.isdecimal() and value.isascii():
+        return float(value[:_SHOWN])
+    try:
+        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _connected(host: str, port: int, limits: WebLimits, deadline: float) -> socket.socket:
@@ -178,7 +243,7 @@ def _connected(host: str, port: int, limits: WebLimits, deadline: float) -> sock
         else:
             connection.settimeout(_left(deadline))
             return connection
-    raise WebError(_TOO_SLOW if time.monotonic() >= deadline else "its server cannot be reached")
+    raise PassingWebError(_TOO_SLOW if time.monotonic() >= deadline else "its server cannot be reached")
 
 
 def _looked_up(host: str, port: int, deadline: float) -> list[tuple[socket.AddressFamily, Any]]:
@@ -197,9 +262,10 @@ def _looked_up(host: str, port: int, deadline: float) -> list[tuple[socket.Addre
     try:
         return answer.result(_left(deadline))
     except TimeoutError as error:
-        raise WebError(_TOO_SLOW) from error
+        raise PassingWebError(_TOO_SLOW) from error
     except (OSError, ValueError) as error:  # no such name; one that cannot be a name
-        raise WebError("its host's name cannot be looked up") from error
+        passing = isinstance(error, OSError) and error.errno == socket.EAI_AGAIN
+        raise (PassingWebError if passing else WebError)("its host's name cannot be looked up") from error
 
 
 @contextlib.contextmanager
@@ -224,10 +290,10 @@ def _ended_at(deadline: float, connection: socket.socket) -> Iterator[None]:
             raise TimeoutError("an answer without a length looks complete when it is cut off")
     except (OSError, http.client.HTTPException, HTTPError) as error:
         if ended.is_set() or time.monotonic() >= deadline:
-            raise WebError(_TOO_SLOW) from error
+            raise PassingWebError(_TOO_SLOW) from error
         if isinstance(error, ssl.SSLCertVerificationError):
             raise WebError("its server's certificate cannot be verified for its host") from error
-        raise WebError("its server breaks off, or does not speak HTTP") from error
+        raise PassingWebError("its server breaks off, or does not speak HTTP") from error
     finally:
         timer.cancel()
         timer.join()

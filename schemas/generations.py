@@ -1,11 +1,10 @@
 """Generated images: one row a sample, with all that is needed to make it again."""
 
-import json
 from collections.abc import Iterable
 
 import pyarrow as pa
 
-from schemas.prompts import IMAGE
+from schemas.prompts import IMAGE, SHOWN_AS_IMAGES
 
 TOKEN = pa.uint16()
 
@@ -37,22 +36,28 @@ IMAGE_SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 """Of image files, and of the images in WebDataset shards, by their format."""
 TOKENS = pa.field("tokens", pa.list_(pa.list_(TOKEN)), nullable=False)
 """Rows of the token grid; where the job keeps them."""
+RANKS = [
+    pa.field("rank", pa.int32(), nullable=False),  # 0 for the best of the prompt's images
+    pa.field("kept", pa.bool_(), nullable=False),  # whether it is among the best; a loser may have no image
+]
+"""Where a job keeps the best of a prompt's images."""
 
 
 def generations_schema(
-    *, tokens: bool, scores: Iterable[str], passed_through: Iterable[pa.Field]
+    *, tokens: bool, scores: Iterable[pa.Field], ranks: bool, passed_through: Iterable[pa.Field]
 ) -> pa.Schema:
     """The schema of a job's shards.
 
     Args:
         tokens: Whether the token grids are kept.
-        scores: Names of the score columns, each carrying predictor, backbone and version.
+        scores: The score columns, their names carrying predictor, backbone and version.
+        ranks: Whether a prompt's images are ranked.
         passed_through: The prompt table's other columns.
 
     Raises:
         ValueError: Two columns would have the same name.
     """
-    fields = [*GENERATIONS, *([TOKENS] if tokens else []), *(pa.field(name, pa.float32()) for name in scores)]
+    fields = [*GENERATIONS, *([TOKENS] if tokens else []), *scores, *(RANKS if ranks else [])]
     fields += [pa.field(field.name, field.type) for field in passed_through]
     names = [field.name for field in fields]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -60,6 +65,4 @@ def generations_schema(
             f"columns {', '.join(repeated)} of the prompt table have the names of output columns; "
             "rename them there"
         )
-    # Hugging Face datasets show the column as images
-    features = {"info": {"features": {"image": {"_type": "Image"}}}}
-    return pa.schema(fields, metadata={"huggingface": json.dumps(features)})
+    return pa.schema(fields, metadata=SHOWN_AS_IMAGES)

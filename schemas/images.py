@@ -41,6 +41,9 @@ IMAGE_FACTS = pa.schema(
 )
 """What decoding tells of each image; the scorers' columns and the source's unknown ones follow."""
 
+EXPORT_NAMES = ("original_key", "original_width", "original_height", "crop_left", "crop_top")
+"""Columns that a training set has besides: its `key`, `width` and `height` are of what was written."""
+
 SOURCE_PREFIX = "source_"
 
 

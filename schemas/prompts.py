@@ -1,9 +1,14 @@
 """Prompt tables: one row a prompt. Only `prompt` is required; columns not named here pass through."""
 
+import json
+
 import pyarrow as pa
 
 IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 """An image as Hugging Face datasets store it: encoded bytes, or a path, or both."""
+
+SHOWN_AS_IMAGES = {"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})}
+"""Metadata of a schema by which Hugging Face datasets show its column `image` as images."""
 
 PROMPTS = pa.schema(
     [

@@ -1,1 +1,1 @@
-"""Scorers: each adds one column and drops nothing. One file a scorer."""
+"""Scorers: each adds columns and drops nothing. One file a scorer."""

@@ -1,69 +1,57 @@
-"""How well an image fits its prompt: the cosine of their CLIP embeddings, through open_clip."""
+"""How well an image fits its caption: the cosine of their CLIP embeddings (Radford et al., 2021)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import open_clip
-import torch
-import torch.nn.functional as F
+import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
-from meissonic.text import TOKENIZER_FILES, Tokenizer
-
-CONFIG = "open_clip_config.json"
+from pipelines.scorers.batches import Batches
+from pipelines.scorers.interface import ImageBatch
+from pipelines.scorers.open_clip_models import ClipModel
+from pipelines.scorers.settings import EMBEDDING
 
 
 class ClipScorer:
-    """CLIP similarity of images and prompts.
+    """CLIP similarity of images and captions.
 
-    The folder is in open_clip's own form: `open_clip_config.json`, `open_clip_model.safetensors`, and, where
-    the model does not use OpenAI's vocabulary, the four files of its tokenizer.
+    Attributes:
+        name: What other scorers find the images' embeddings by, in `ImageBatch.shared`.
+        fields: The cosine, and the embedding if it is wanted.
+        min_side: Of the images.
     """
 
-    def __init__(self, folder: Path, device: torch.device, batch_size: int) -> None:
-        """Load the model, in float32.
+    def __init__(self, name: str, fields: Sequence[pa.Field], model: ClipModel, batch_size: int) -> None:
+        self.name, self.fields, self.model = name, fields, model
+        self.min_side = model.preprocessing.min_side
+        self.images = Batches(f"{name}'s images", batch_size)
+        self.texts = Batches(f"{name}'s captions", batch_size)
 
-        Raises:
-            FileNotFoundError: The folder is none of open_clip's.
-        """
-        if not (folder / CONFIG).is_file():
-            raise FileNotFoundError(
-                f"{folder}: no {CONFIG}; save the model there in open_clip's folder format"
-            )
-        name = f"local-dir:{folder}"
-        self.device, self.batch_size = device, batch_size
-        model, self.preprocess = open_clip.create_model_from_pretrained(name, device=device)
-        self.model = model.eval().requires_grad_(False)
-        context = json.loads((folder / CONFIG).read_text("utf-8"))["model_cfg"]["text_cfg"].get(
-            "context_length", 77
-        )
-        own = all((folder / file).is_file() for file in TOKENIZER_FILES)
-        self.tokenizer = (
-            Tokenizer(folder, context) if own else open_clip.SimpleTokenizer(context_length=context)
-        )
+    def score(self, batch: ImageBatch) -> dict[str, pa.Array]:
+        """Cosines in [-1, 1], null where there is no caption; embeddings of length one, float16 [D]."""
+        model = self.model
+        embeddings = self.images.run(batch.pixels, model.pixels, model.embed_images, batch.events)
+        batch.shared[self.name] = embeddings
+        columns = [pa.array(self._cosines(embeddings, batch), pa.float32())]
+        if len(self.fields) > 1:
+            columns.append(_lists(embeddings))
+        return {field.name: column for field, column in zip(self.fields, columns, strict=True)}
 
-    @torch.inference_mode()
-    def score(self, images: Sequence[NDArray[np.uint8]], prompts: Sequence[str]) -> list[float]:
-        """Cosines in [-1, 1] of uint8 images [H, W, 3] and their prompts.
+    def _cosines(self, embeddings: NDArray[np.float32], batch: ImageBatch) -> list[float | None]:
+        texts = list(dict.fromkeys(text for text in batch.captions if text and text.strip()))
+        if not texts:
+            return [None] * len(batch)
+        of_texts = self.texts.run(texts, self.model.ids, self.model.embed_texts, batch.events)
+        known = dict(zip(texts, of_texts, strict=True))
+        return [
+            float((image * known[text]).sum()) if text in known else None
+            for image, text in zip(embeddings, batch.captions, strict=True)
+        ]
 
-        Batches are filled up to one size: a score depends on its own row only.
-        """
-        scores: list[float] = []
-        for start in range(0, len(images), self.batch_size):
-            pixels = torch.stack(
-                [self.preprocess(Image.fromarray(image)) for image in images[start : start + self.batch_size]]
-            )
-            ids = self.tokenizer(list(prompts[start : start + self.batch_size]))
-            count = len(pixels)
-            missing = self.batch_size - count
-            pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)]).to(self.device)
-            ids = torch.cat([ids, ids[-1:].expand(missing, -1)]).to(self.device)
-            image_embeddings = F.normalize(self.model.encode_image(pixels).float(), dim=-1)
-            text_embeddings = F.normalize(self.model.encode_text(ids).float(), dim=-1)
-            scores += (image_embeddings * text_embeddings).sum(-1)[:count].tolist()
-        return scores
+
+def _lists(embeddings: NDArray[np.float32]) -> pa.Array:
+    values, count = embeddings.astype(np.float16).ravel(), len(embeddings)
+    offsets = np.arange(count + 1, dtype=np.int32) * (values.size // max(count, 1))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, EMBEDDING.value_type))

@@ -1,5 +1,6 @@
 """What every scorer is: it adds columns to a batch of images and drops nothing."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,11 +18,13 @@ class ImageBatch:
         pixels: RGB, uint8 [height, width, 3] each; sizes differ.
         captions: Their texts; None where there is none.
         shared: What scorers of this batch computed for one another, such as embeddings, by name.
+        events: What a user may want to know, such as "out of memory", and how often; for the unit's record.
     """
 
     pixels: Sequence[NDArray[np.uint8]]
     captions: Sequence[str | None]
     shared: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    events: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -36,8 +39,11 @@ class Scorer(Protocol):
             needs every pixel.
     """
 
-    fields: Sequence[pa.Field]
-    min_side: int | None
+    @property
+    def fields(self) -> Sequence[pa.Field]: ...  # noqa: D102
+
+    @property
+    def min_side(self) -> int | None: ...  # noqa: D102
 
     def score(self, batch: ImageBatch) -> dict[str, pa.Array]:
         """The columns of `fields` for these images, in order; an image's values depend on that image only."""

@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from typing_extensions import override
@@ -117,6 +118,10 @@ class Storage(abc.ABC):
     def _put(self, path: str, data: bytes, *, only_new: bool) -> bool:
         """Put the object; with `only_new` not where there is one, and then give False."""
 
+    def _put_file(self, path: str, source: Path) -> None:
+        """Put the bytes of a local file; a storage that can send it piece by piece does."""
+        self._put(path, source.read_bytes(), only_new=False)
+
     @abc.abstractmethod
     def _delete(self, path: str) -> None:
         """Remove the object; no error when there is none."""
@@ -124,6 +129,10 @@ class Storage(abc.ABC):
     def write(self, path: str, data: bytes) -> None:
         """Put the object, replacing any before it."""
         self._put(checked(path), data, only_new=False)
+
+    def write_file(self, path: str, source: Path) -> None:
+        """Put the bytes of a local file, replacing any object before it; files may be larger than memory."""
+        self._put_file(checked(path), source)
 
     def create(self, path: str, data: bytes) -> bool:
         """Put the object only if there is none of that name.

@@ -1,6 +1,8 @@
 """Storage in a folder. New objects are written to `.tmp/` beside the others and then renamed or linked."""
 
+import io
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,8 @@ from pipelines.storage.interface import (
     StorageError,
     StoredObject,
 )
+
+_CHUNK_BYTES = 1 << 20
 
 
 class LocalStorage(Storage):
@@ -73,7 +77,7 @@ class LocalStorage(Storage):
 
     @override
     def now(self) -> float:
-        temporary = self._write_temporary(b"")  # a file server's clock need not be this machine's
+        temporary = self._write_temporary(io.BytesIO())  # a file server's clock need not be this machine's
         try:
             return temporary.stat().st_mtime
         finally:
@@ -84,7 +88,7 @@ class LocalStorage(Storage):
         target = self._prepare(path)
         if only_new and target.exists():
             return False
-        temporary = self._write_temporary(data)
+        temporary = self._write_temporary(io.BytesIO(data))
         try:
             if only_new:
                 os.link(temporary, target)
@@ -100,6 +104,17 @@ class LocalStorage(Storage):
             temporary.unlink(missing_ok=True)
         _sync_folder(target.parent)
         return True
+
+    @override
+    def _put_file(self, path: str, source: Path) -> None:
+        target = self._prepare(path)
+        with source.open("rb") as stream:
+            temporary = self._write_temporary(stream)
+        try:
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(target.parent)
 
     @override
     def _delete(self, path: str) -> None:
@@ -121,17 +136,18 @@ class LocalStorage(Storage):
             ) from error
         return target
 
-    def _write_temporary(self, data: bytes) -> Path:
+    def _write_temporary(self, source: BinaryIO) -> Path:
         temporary = self._prepare(f"{TEMPORARY}{uuid.uuid4().hex}")
         try:
             with temporary.open("wb") as stream:
-                stream.write(data)
+                shutil.copyfileobj(source, stream, _CHUNK_BYTES)
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise StorageError(
-                f"{temporary}: cannot write {len(data)} bytes ({error}); free space, or use another folder"
+                f"{temporary}: cannot write {source.seek(0, io.SEEK_END)} bytes ({error}); free space, or "
+                "use another folder"
             ) from error
         return temporary
 

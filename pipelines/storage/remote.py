@@ -6,6 +6,7 @@ Retries, credentials and endpoints are those of the package; its page lists the 
 import functools
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -83,6 +84,10 @@ class FsspecStorage(Storage):
                 f"{self.uri_of(path)}: the file system cannot create it only where it is not ({error})"
             ) from error
         return True
+
+    @override
+    def _put_file(self, path: str, source: Path) -> None:
+        self._files.put_file(str(source), self._key(path))
 
     @override
     def _delete(self, path: str) -> None:

@@ -7,13 +7,16 @@ import contextlib
 import email.utils
 import functools
 import hashlib
+import io
 import itertools
 import logging
 import os
 import platform
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self, cast
 from urllib.parse import urlsplit
 
@@ -201,7 +204,7 @@ class S3Storage(Storage):
             )
         try:
             if len(data) > PART_BYTES:
-                self._put_parts(path, data, condition)
+                self._put_parts(path, io.BytesIO(data), condition)
             else:
                 self._call("put_object", path, Body=data, **condition)
         except ClientError as error:
@@ -210,19 +213,30 @@ class S3Storage(Storage):
             return False
         return True
 
-    def _put_parts(self, path: str, data: bytes, condition: dict[str, str]) -> None:
+    @override
+    def _put_file(self, path: str, source: Path) -> None:
+        if source.stat().st_size <= PART_BYTES:
+            self._put(path, source.read_bytes(), only_new=False)
+            return
+        with source.open("rb") as stream:
+            self._put_parts(path, stream, {})
+
+    def _put_parts(self, path: str, source: BinaryIO, condition: dict[str, str]) -> None:
         upload_id = self._call("create_multipart_upload", path)["UploadId"]
-        view = memoryview(data)
+        size_bytes = source.seek(0, io.SEEK_END)
+        reading = threading.Lock()
 
         def put(number: int) -> dict[str, Any]:
-            body = bytes(view[(number - 1) * PART_BYTES : number * PART_BYTES])
+            with reading:
+                source.seek((number - 1) * PART_BYTES)
+                body = source.read(PART_BYTES)
             reply = self._call("upload_part", path, UploadId=upload_id, PartNumber=number, Body=body)
             return {"PartNumber": number, "ETag": reply["ETag"]}
 
         try:
             with ThreadPoolExecutor(_PART_THREADS) as pool:
-                parts = list(pool.map(put, range(1, -(-len(data) // PART_BYTES) + 1)))
-            self._complete(path, data, upload_id, parts, condition)
+                parts = list(pool.map(put, range(1, -(-size_bytes // PART_BYTES) + 1)))
+            self._complete(path, source, upload_id, parts, condition)
         except BaseException:
             self.abort(Upload(path=path, upload_id=upload_id, started_at=0.0))
             raise
@@ -230,7 +244,7 @@ class S3Storage(Storage):
     def _complete(
         self,
         path: str,
-        data: bytes,
+        source: BinaryIO,
         upload_id: str,
         parts: Sequence[dict[str, Any]],
         condition: dict[str, str],
@@ -239,7 +253,11 @@ class S3Storage(Storage):
         try:
             self._call("complete_multipart_upload", path, **request)
         except ObjectMissingError:  # no such upload: an earlier request was carried out and its answer lost
-            if self.sha256(path) != hashlib.sha256(data).hexdigest():
+            source.seek(0)
+            if (
+                self.sha256(path)
+                != hashlib.file_digest(cast(io.BufferedReader, source), "sha256").hexdigest()
+            ):
                 raise
 
     @override

@@ -20,6 +20,7 @@ from pipelines.generation_config import GenerateConfig
 from pipelines.storage import open_storage
 from pipelines.tally import Progress, RunSummary
 from pipelines.verify import verify
+from tests.pipelines.scorers.tiny_clip import save_folder
 from tests.servers.web import answer, serving
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
@@ -75,7 +76,7 @@ def test_every_prompt_becomes_its_images(finished: Path) -> None:
     assert len(set(table["sample_id"].to_pylist())) == 9
     assert verify(str(finished)).problems == []
     card = (finished / "README.md").read_text()
-    assert "9 images for 8 of 8 prompts" in card
+    assert "9 samples for 8 of 8 prompts" in card
 
 
 def test_the_manifest_names_every_object_and_nothing_that_varies(finished: Path) -> None:
@@ -234,6 +235,30 @@ def test_images_as_files(prompts: str, finished: Path, tmp_path: Path) -> None:
     for value in table["image"].to_pylist():
         assert Image.open(output / "data" / value["path"]).size == (64, 64)
     assert verify(str(output)).problems == []
+
+
+def test_the_best_of_several_images_are_chosen_by_their_score(prompts: str, tmp_path: Path) -> None:
+    scorer = save_folder(tmp_path / "clip")
+    settings = [
+        f"scorers=[{{kind: clip, name: clip_tiny, model: '{scorer}'}}, {{kind: quality}}]",
+        "num_images=3",
+        "best_of.rank_by=clip_tiny",
+    ]
+    pq.write_table(pa.table({"prompt": PROMPTS[:4]}), tmp_path / "p.parquet")
+    tables = {}
+    for losers in ("keep", "drop"):
+        output = str(tmp_path / losers)
+        run(str(tmp_path / "p.parquet"), output, *settings, f"best_of.losers={losers}")
+        assert verify(output).problems == []
+        tables[losers] = table_of(output)
+    everything = tables["keep"].to_pandas()
+    assert len(everything) == 12
+    for _, images in everything.groupby("prompt"):
+        assert images.sort_values("rank")["clip_tiny"].is_monotonic_decreasing
+        assert sorted(images["rank"]) == [0, 1, 2]
+    best = tables["keep"].filter(tables["keep"]["kept"])
+    assert best["prompt"].to_pylist() == PROMPTS[:4]
+    assert tables["drop"].equals(best)
 
 
 def test_embedded_images_are_those_of_the_tokens(finished: Path) -> None:

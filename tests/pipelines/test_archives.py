@@ -12,7 +12,7 @@ import webdataset as wds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.archives import ArchiveError, ArchiveLimits, Member, read_members, read_samples
+from pipelines.archives import ArchiveError, ArchiveLimits, Member, read_members, read_samples, scan
 
 LIMITS = ArchiveLimits()
 END = bytes(1024)
@@ -55,6 +55,60 @@ def test_files_are_read_in_order(tar_format: int) -> None:
             archive.addfile(info, io.BytesIO(content))
     assert read(buffer.getvalue()) == list(files.items())
     assert read(END) == []
+
+
+def scanned(data: bytes, limits: ArchiveLimits = LIMITS) -> list[str]:
+    """What `scan` tells of an archive: names, and messages in parentheses."""
+    entries = scan(io.BytesIO(data), limits)
+    return [f"({entry.message})" if entry.fault else str(entry.name) for entry in entries]
+
+
+def test_a_scan_tells_of_faults_and_goes_on() -> None:
+    raw = bytearray(member("x"))
+    raw[0] = 0xFF
+    raw[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(raw[:512]))[0]
+    data = (
+        member("a", b"1")
+        + member("../b", b"2")
+        + member("c", type=tarfile.LNKTYPE, linkname="a", size=4096)  # some writers give the target's size
+        + extended(tarfile.XHDTYPE, b"damaged")
+        + member("d", b"4")
+        + member("a", b"5")
+        + bytes(raw)
+        + member("e", b"6" * 2000)
+        + member("f", b"7")
+    )
+    assert scanned(data + END, ArchiveLimits(max_member_bytes=1000)) == [
+        "a",
+        "(member 2: '../b' is not a plain relative path)",
+        "(member 3, 'c': a hard link; only files are read)",
+        "(member 4: a damaged extended header)",
+        "(member 5, 'a': the second of that name)",
+        "(member 6: its name is not UTF-8)",
+        "(member 7, 'e': 2000 bytes; the limit is 1000)",
+        "f",
+    ]
+
+
+def test_a_scan_ends_with_what_makes_the_rest_unreadable() -> None:
+    sound = member("a", b"1")
+    damage = {
+        b"": "(cut off: it has no end mark)",
+        END + b"x": "(data after its end mark)",
+        b"x" * 512 + member("b") + END: "(not a tar header at byte 1024)",
+        member("b", size=10_000): "(member 2: 10000 bytes, which the archive does not have)",
+    }
+    for rest, message in damage.items():
+        assert scanned(sound + rest) == ["a", message]
+    limits = ArchiveLimits(max_members=1)
+    assert scanned(sound + member("b") + END, limits) == ["a", "(more than 1 members)"]
+
+
+def test_names_of_tars_of_the_present_folder_are_read_where_allowed() -> None:
+    data = member(".", type=tarfile.DIRTYPE) + member("./a") + member("./b/c") + END
+    entries = [*scan(io.BytesIO(data), ArchiveLimits(dot_slash=True))]
+    assert [entry.name for entry in entries if not entry.is_folder] == ["a", "b/c"]
+    assert [entry.is_folder for entry in entries] == [True, False, False]
 
 
 def test_shards_that_webdataset_writes_are_read() -> None:
@@ -175,7 +229,7 @@ def test_names_that_are_not_utf8_are_refused() -> None:
     raw = bytearray(member("a"))
     raw[0] = 0xFF
     raw[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(raw[:512]))[0]
-    assert refused(bytes(raw) + END) == "not a tar header at byte 0"
+    assert refused(bytes(raw) + END) == "member 1: its name is not UTF-8"
     long_name = extended(tarfile.GNUTYPE_LONGNAME, b"\xff\0")
     assert "not UTF-8" in refused(long_name + member("a") + END)
 

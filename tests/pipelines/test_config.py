@@ -10,12 +10,14 @@ from pipelines.config import (
     ConfigError,
     Operational,
     Resources,
+    build_config,
     config_digest,
     differences,
     identity,
     load_config,
     settings,
 )
+from pipelines.selection.recipe import Recipe, SampleRule
 
 
 class Sampler(Config):
@@ -113,3 +115,13 @@ def test_differences_name_each_setting() -> None:
         "d: None -> unset",
         "e: unset -> []",
     ]
+
+
+def test_an_override_reaches_into_lists() -> None:
+    rules = {"rules": [{"rule": "range", "column": "a", "min": 1}, {"rule": "sample", "fraction": 0.5}]}
+    changed = build_config(Recipe, rules, ["rules.1.fraction=0.25"], "test").rules[1]
+    assert isinstance(changed, SampleRule)
+    assert changed.fraction == 0.25
+    for text, what in (("rules.2.min=1", "rules has items 0 to 1, and no '2'"), ("rules.x=1", "no 'x'")):
+        with pytest.raises(ConfigError, match=what):
+            build_config(Recipe, rules, [text], "test")

@@ -1,6 +1,7 @@
 """Storage through fsspec, on its in-memory file system."""
 
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,12 @@ def test_ranges_are_read(uri: str) -> None:
     with storage.open(name) as stream:
         stream.seek(700_000)
         assert stream.read(3) == bytes([96, 97, 98])
+
+
+def test_files_are_written(uri: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 5000)
+    open_storage(uri).write_file("folder/file", tmp_path / "file")
+    assert open_storage(uri).read("folder/file") == bytes(range(256)) * 5000
 
 
 def test_missing_objects_are_named(uri: str) -> None:

@@ -137,6 +137,15 @@ class TestLargeObjects:
         assert sum(method == "PUT" for method, _ in proxy.requests) == 3
         assert list(storage.uploads()) == []
 
+    def test_so_do_files(self, proxy: FaultProxy, open_at: Callable[..., Storage], tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(self.DATA)
+        storage = open_at()
+        proxy.inject(Fault(action="lose_answer", method="POST", query="uploadId", times=1))
+        storage.write_file("a", tmp_path / "file")
+        assert storage.read("a") == self.DATA
+        assert sum(method == "PUT" for method, _ in proxy.requests) == 3
+        assert list(storage.uploads()) == []
+
     def test_a_part_that_fails_goes_up_again(
         self, proxy: FaultProxy, open_at: Callable[..., Storage]
     ) -> None:

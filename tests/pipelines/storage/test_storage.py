@@ -20,6 +20,17 @@ def test_written_objects_are_read_back(root_uri: str) -> None:
     assert storage.sha256("a/b.bin") == "16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4"
 
 
+def test_files_are_written_whole(root_uri: str, tmp_path: Path) -> None:
+    storage = open_storage(root_uri)
+    (tmp_path / "file").write_bytes(b"from disk")
+    storage.write("a/b.bin", b"before")
+    storage.write_file("a/b.bin", tmp_path / "file")
+    assert storage.read("a/b.bin") == b"from disk"
+    assert [entry.path for entry in storage.list()] == ["a/b.bin"]
+    with pytest.raises(StorageError, match="not the name of an object"):
+        storage.write_file("../b.bin", tmp_path / "file")
+
+
 def test_missing_objects_are_named(root_uri: str) -> None:
     storage = open_storage(root_uri)
     storage.write("there", b"")

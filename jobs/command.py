@@ -1,0 +1,43 @@
+"""What all commands share."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import click
+
+from pipelines.errors import RefusalError
+
+FAILED, INTERRUPTED = 1, 130
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def command(function: Callable[P, R]) -> Callable[P, R]:
+    """Show refusals as one message, and say how to go on after Ctrl-C."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except RefusalError as error:
+            click.secho(f"error: {error}", err=True, fg="red")
+            sys.exit(FAILED)
+        except KeyboardInterrupt:
+            click.echo("\nstopped; what was done is kept. Run the same command again to go on.", err=True)
+            sys.exit(INTERRUPTED)
+
+    return run
+
+
+overrides_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting; keys are dotted."
+)
+config_option = click.option(
+    "--config", "path", type=click.Path(dir_okay=False), help="YAML file with the job's settings."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -1,0 +1,1 @@
+"""Curation: raw images are scored once, duplicates found, a recipe decides, a training set is written."""

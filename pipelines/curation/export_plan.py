@@ -1,0 +1,140 @@
+"""Cut a selection into shards: for each shard a Parquet file with the rows that go into it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.errors import RefusalError
+from pipelines.inputs import find_parquet
+from pipelines.ledger import Ledger
+from pipelines.plan import InputObject
+from pipelines.scorers.settings import EMBEDDING
+from pipelines.shards import parquet_bytes
+from pipelines.storage import Storage
+
+_PLACE = [
+    pa.field("scores_path", pa.string()),  # where the row of scores is, and with it a kept image
+    pa.field("scores_fingerprint", pa.string()),
+    pa.field("scores_row", pa.int64()),
+    pa.field("source_fingerprint", pa.string()),
+]
+PLACE_NAMES = [field.name for field in _PLACE]
+
+
+class ExportError(RefusalError):
+    """A selection that cannot be exported; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardCuts:
+    """When a shard is full.
+
+    Attributes:
+        rows: Images at most.
+        size_bytes: Of their encoded images in the input.
+    """
+
+    rows: int
+    size_bytes: int
+
+
+def write_shard_plan(
+    scores_uri: str, selection_uri: str, folder: Storage, cuts: ShardCuts
+) -> list[InputObject]:
+    """Write the rows of each shard, in the order of the input; one shard's are in memory at a time.
+
+    Args:
+        scores_uri: The scores that were selected from.
+        selection_uri: The selection.
+        folder: Where the files go; they are named by their content.
+        cuts: When a shard is full.
+
+    Raises:
+        ExportError: The selection keeps nothing, or is of other scores.
+    """
+    objects: list[InputObject] = []
+    for rows in _cut(_kept(scores_uri, selection_uri), cuts):
+        data = parquet_bytes(rows)
+        digest = hashlib.sha256(data).hexdigest()
+        path = f"{len(objects):05d}-{digest[:12]}.parquet"
+        folder.create(path, data)
+        objects.append(InputObject(path=path, fingerprint=f"sha256:{digest}", rows=rows.num_rows))
+    if not objects:
+        raise ExportError(f"{selection_uri}: it keeps no image; loosen the rule that its funnel.json names")
+    return objects
+
+
+def _kept(scores_uri: str, selection_uri: str) -> Iterator[pa.Table]:
+    """The rows of scores that the selection keeps, object by object."""
+    scores = find_parquet(scores_uri)
+    fingerprints = {unit.path: unit.fingerprint for unit in Ledger.load(scores_uri).planned()}
+    decisions = _Decisions(selection_uri)
+    for item in scores.objects:
+        with scores.storage.open(item.path) as stream:
+            file = pq.ParquetFile(stream)
+            left_out = [f.name for f in file.schema_arrow if f.name == "image" or f.type == EMBEDDING]
+            names = [name for name in file.schema_arrow.names if name not in left_out]
+            rows = file.read(columns=names)
+        kept = decisions.take(rows["row_id"])
+        paths = rows["source_path"].to_pylist()
+        places = [
+            pa.array([item.path] * rows.num_rows, pa.string()),
+            pa.array([item.fingerprint] * rows.num_rows, pa.string()),
+            pa.array(range(rows.num_rows), pa.int64()),
+            pa.array([fingerprints[path] for path in paths], pa.string()),
+        ]
+        for field, values in zip(_PLACE, places, strict=True):
+            rows = rows.append_column(field, values)
+        yield rows.filter(kept)
+
+
+class _Decisions:
+    """The decisions of a selection, read along with the scores, whose order they have."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri, self._found = uri, find_parquet(uri)
+        self._tables = self._read()
+        self._rows: pa.Table | None = None
+
+    def take(self, row_ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Whether each of the next rows of scores is kept."""
+        while self._rows is None or self._rows.num_rows < len(row_ids):
+            more = next(self._tables, None)
+            if more is None:
+                raise ExportError(
+                    f"{self._uri}: has no decision for some images of these scores; select again"
+                )
+            self._rows = more if self._rows is None else pa.concat_tables([self._rows, more])
+        rows, self._rows = self._rows.slice(0, len(row_ids)), self._rows.slice(len(row_ids))
+        if rows["row_id"].to_pylist() != row_ids.to_pylist():
+            raise ExportError(f"{self._uri}: its decisions are of other scores; select again")
+        return rows["kept"]
+
+    def _read(self) -> Iterator[pa.Table]:
+        for item in self._found.objects:
+            with self._found.storage.open(item.path) as stream:
+                file = pq.ParquetFile(stream)
+                for batch in file.iter_batches(columns=["row_id", "image_id", "kept"]):
+                    rows = pa.table(batch)
+                    yield rows.filter(pc.is_valid(rows["image_id"]))  # dead letters have no scores
+
+
+def _cut(tables: Iterator[pa.Table], cuts: ShardCuts) -> Iterator[pa.Table]:
+    waiting: list[pa.Table] = []
+    rows_waiting = bytes_waiting = 0
+    for table in tables:
+        start = 0
+        for row, size in enumerate(table["size_bytes"].to_pylist()):
+            if rows_waiting and (rows_waiting == cuts.rows or bytes_waiting + size > cuts.size_bytes):
+                yield pa.concat_tables([*waiting, table.slice(start, row - start)])
+                waiting, start, rows_waiting, bytes_waiting = [], row, 0, 0
+            rows_waiting, bytes_waiting = rows_waiting + 1, bytes_waiting + size
+        waiting.append(table.slice(start))
+    if rows_waiting:
+        yield pa.concat_tables(waiting)

@@ -1,0 +1,97 @@
+"""Write the training set that a selection keeps: the last pass of curation."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from pipelines.code_version import code_version
+from pipelines.config import identity, settings
+from pipelines.curation.export_plan import ShardCuts, write_shard_plan
+from pipelines.curation.export_worker import ExportWorker, PackShard, ReadImages
+from pipelines.curation.scoring import OnProgress, ScoringPlan
+from pipelines.curation.settings import ExportSettings
+from pipelines.errors import RefusalError
+from pipelines.ledger import Ledger, RunSpec
+from pipelines.manifest import MANIFEST_PATH
+from pipelines.plan import plan_units
+from pipelines.storage import child, open_storage
+from pipelines.tally import RunSummary
+from pipelines.units import Stage, UnitJob, run_units
+from schemas.manifest import json_bytes
+
+JOB = "export"
+SHARD_PLAN = ".shards"
+"""Folder of the run in which the rows of each shard are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportJob:
+    """An export that is ready to run.
+
+    Attributes:
+        export: Its settings.
+        scoring: The scores that were selected from.
+        ledger: The output folder.
+    """
+
+    export: ExportSettings
+    scoring: ScoringPlan
+    ledger: Ledger
+
+    def run(self, on_progress: OnProgress | None = None) -> RunSummary:
+        """Write all shards that are not there yet, and the manifest.
+
+        Raises:
+            ClusterTooSmallError: The job does not fit the cluster.
+            JobFailedError: The job stopped; started again it goes on.
+        """
+        config = self.scoring.config
+        arguments = {"settings": self.export, "limits": config.decode, "kept": config.keep}
+        job = UnitJob(
+            stages=(Stage(worker=ExportWorker, worker_args=arguments, resources=self.export.workers),),
+            read=ReadImages(
+                shard_plan=open_storage(child(self.ledger.storage.uri, SHARD_PLAN)),
+                scores=open_storage(config.output),
+                kept=config.keep,
+                read_source=self.scoring.source.reader,
+            ),
+            pack=PackShard(format=self.export.format),
+            unit_timeout_s=self.export.unit_timeout_s,
+        )
+        return run_units(job, self.ledger, on_progress)
+
+
+def open_export(scoring: ScoringPlan, selection_uri: str, export: ExportSettings, output: str) -> ExportJob:
+    """Begin the export of a selection, or go on with it.
+
+    Args:
+        scoring: The scores that were selected from.
+        selection_uri: The selection.
+        export: What to write.
+        output: The training set's folder.
+
+    Raises:
+        ExportError: The selection keeps nothing, or is of other scores.
+        LedgerError: The output folder holds something else, such as the export of another selection.
+    """
+    kept = scoring.config.keep
+    if kept == "resized" and export.images.format is not None:
+        raise RefusalError(
+            "score.keep=resized has encoded the images as score.images says; leave export.images.format null"
+        )
+    cuts = ShardCuts(rows=export.shard_rows, size_bytes=export.shard_bytes)
+    folder = open_storage(child(output, SHARD_PLAN))
+    objects = write_shard_plan(scoring.config.output, selection_uri, folder, cuts)
+    selection = open_storage(selection_uri).read(MANIFEST_PATH)
+    request = identity(export) | {"kept": kept, "selection": hashlib.sha256(selection).hexdigest()}
+    spec = RunSpec(
+        job=JOB,
+        config=request,
+        settings=settings(export),
+        row_id="row_id",
+        unique_id="key",
+        code_version=code_version(),
+    )
+    units = plan_units(objects, export.shard_rows, hashlib.sha256(json_bytes(request)).hexdigest())
+    return ExportJob(export=export, scoring=scoring, ledger=Ledger.open(output, spec, units))

@@ -1,0 +1,216 @@
+"""Score the images of a dataset: the first pass of curation, and the job `score`.
+
+    summary = plan_scoring(load_config(ScoreConfig, …)).open().run(on_progress)
+
+Planning looks at the whole input, on Ray where the input is many tars; running needs Ray in any case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipelines.budget import cluster_nodes, on_cluster
+from pipelines.code_version import code_version
+from pipelines.config import build_config, differences, identity, merged, settings
+from pipelines.curation.decode_worker import DecodeWorker
+from pipelines.curation.scores import scores_schema, taken_names
+from pipelines.curation.settings import ScoreConfig
+from pipelines.errors import LedgerError
+from pipelines.ledger import Ledger, RunSpec
+from pipelines.plan import Plan, Unit, plan_units
+from pipelines.shards import Shard, parquet_shard
+from pipelines.sources import ImageSource, open_source
+from pipelines.storage import child
+from pipelines.tally import Progress, RunSummary
+from pipelines.units import Stage, UnitJob, run_units
+from schemas.manifest import json_bytes
+
+JOB = "score"
+INDEX = ".index"
+"""Folder of a run in which listings and indexes of the input are kept."""
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackScores:
+    """Encodes a unit's scores, their columns in one order whichever stage made them."""
+
+    schema: pa.Schema
+
+    def __call__(self, unit: Unit, table: pa.Table) -> list[Shard]:
+        """`data/UNIT.parquet`."""
+        return parquet_shard(unit, table.select(self.schema.names).cast(self.schema))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringJob:
+    """A job that is ready to run.
+
+    Attributes:
+        config: Of the job.
+        digests: Of the scorers' weights, by the scorer's name.
+        source: The input.
+        ledger: The output folder.
+    """
+
+    config: ScoreConfig
+    digests: dict[str, str]
+    source: ImageSource
+    ledger: Ledger
+
+    def run(self, on_progress: OnProgress | None = None) -> RunSummary:
+        """Score all that is not done yet; write the manifest.
+
+        Raises:
+            ClusterTooSmallError: The job does not fit the cluster.
+            JobFailedError: The job stopped; started again it goes on.
+        """
+        config = self.config
+        decoding = Stage(worker=DecodeWorker, worker_args={"settings": config}, resources=config.decoders)
+        stages: tuple[Stage, ...] = (decoding,)
+        if config.has_models:
+            from pipelines.curation.model_worker import ModelWorker  # imports torch
+
+            models = on_cluster(config.models, cluster_nodes())
+            on_this_cluster = config.model_copy(update={"models": models})
+            arguments = {"settings": on_this_cluster, "digests": self.digests}
+            decoding = Stage(
+                worker=DecodeWorker,
+                worker_args={"settings": config},
+                resources=config.decoders,
+                name="decode",
+            )
+            stages = (decoding, Stage(worker=ModelWorker, worker_args=arguments, resources=models))
+        job = UnitJob(
+            stages=stages,
+            read=self.source.reader,
+            pack=PackScores(schema=scores_schema(config, self.source.passed_through)),
+            unit_timeout_s=config.unit_timeout_s,
+            max_failure_rate=config.max_failure_rate,
+            failure_rate_rows=config.failure_rate_rows,
+        )
+        return run_units(job, self.ledger, on_progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringPlan:
+    """A checked job that has written nothing yet but listings of the input.
+
+    Attributes:
+        config: Of the job.
+        digests: Of the scorers' weights.
+        source: The input.
+        spec: What `run.json` will say.
+        units: The plan.
+    """
+
+    config: ScoreConfig
+    digests: dict[str, str]
+    source: ImageSource
+    spec: RunSpec
+    units: Plan
+
+    def open(self) -> ScoringJob:
+        """Begin the run in the output folder, or go on with it.
+
+        Raises:
+            LedgerError: The output folder holds something else.
+            StorageError: It cannot hold a run.
+        """
+        ledger = Ledger.open(self.config.output, self.spec, self.units)
+        return ScoringJob(config=self.config, digests=self.digests, source=self.source, ledger=ledger)
+
+
+def plan_scoring(config: ScoreConfig) -> ScoringPlan:
+    """Look at the input, fetch the scorers' weights to this node, and cut the plan.
+
+    Raises:
+        SourceError: The input holds no images.
+        ModelError: Weights cannot be fetched.
+    """
+    source = _open_source(config)
+    digests = _fetched(config)
+    request = identity(config) | {"weights": digests}
+    spec = RunSpec(
+        job=JOB,
+        config=request,
+        settings=settings(config),
+        row_id="row_id",
+        unique_id="row_id",
+        code_version=code_version(),
+    )
+    units = plan_units(source.objects, config.unit_rows, hashlib.sha256(json_bytes(request)).hexdigest())
+    return ScoringPlan(config=config, digests=digests, source=source, spec=spec, units=units)
+
+
+def open_scoring_retry(output: str, overrides: Sequence[str] = ()) -> ScoringJob:
+    """The job that runs the dead letters of a finished one again, with its settings.
+
+    Args:
+        output: The job's folder.
+        overrides: Texts `a.b=value` for settings that do not change the output.
+
+    Raises:
+        LedgerError: There is no finished `score` job there, its input has changed, or an override would
+            change the output.
+        ModelError: Weights are not those of that job.
+    """
+    ledger = Ledger.load(output)
+    config, digests = _recorded(ledger, output, overrides)
+    source = _open_source(config)
+    planned = {unit.path: unit.fingerprint for unit in ledger.planned()}
+    if changed := differences(planned, {item.path: item.fingerprint for item in source.objects if item.rows}):
+        raise LedgerError(
+            f"{output}: the input changed since the job was planned:\n  "
+            + "\n  ".join(changed)
+            + "\nrestore it, or start a new output folder for the new one"
+        )
+    if changed := differences(digests, _fetched(config)):
+        raise LedgerError(f"{output}: the scorers' weights changed:\n  " + "\n  ".join(changed))
+    ledger.plan_retries()
+    return ScoringJob(config=config, digests=digests, source=source, ledger=ledger)
+
+
+def opened_source(output: str) -> ImageSource:
+    """The input of a scoring run, to read images from.
+
+    Raises:
+        LedgerError: There is no `score` job in the folder.
+    """
+    config, _ = _recorded(Ledger.load(output), output, ())
+    return _open_source(config)
+
+
+def _recorded(ledger: Ledger, output: str, overrides: Sequence[str]) -> tuple[ScoreConfig, dict[str, str]]:
+    """The configuration of a run as its run.json has it, and the digests of its weights.
+
+    Raises:
+        LedgerError: It is of another job, or an override would change the output.
+    """
+    if ledger.spec.job != JOB:
+        raise LedgerError(f"{output}: a run of '{ledger.spec.job}', not of '{JOB}'")
+    request = dict(ledger.spec.config)
+    digests = request.pop("weights")
+    values = merged(request, ledger.spec.settings | {"output": output})
+    config = build_config(ScoreConfig, values, overrides, f"{output}/run.json")
+    if changed := differences(request, identity(config)):
+        raise LedgerError(
+            f"{output}: a retry cannot change what determines the output:\n  " + "\n  ".join(changed)
+        )
+    return config, digests
+
+
+def _open_source(config: ScoreConfig) -> ImageSource:
+    return open_source(config.input, config.source, child(config.output, INDEX), taken_names(config))
+
+
+def _fetched(config: ScoreConfig) -> dict[str, str]:
+    if not config.has_models:
+        return {}
+    from pipelines.scorers.loading import fetch_scorers  # imports torch and open_clip
+
+    return fetch_scorers(config.scorers)
