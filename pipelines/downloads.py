@@ -41,7 +41,7 @@ def download(url: str, path: Path, *, size_bytes: int | None = None, resume: boo
             another file since: the caller must know its digest.
 
     Raises:
-        ModelError: The server has no such file, cannot be reached, or the size is another.
+        ModelError: The server has no such file, cannot be reached, the size is another, or the disk is full.
     """
 
     def say(state: tenacity.RetryCallState) -> None:
@@ -92,6 +92,11 @@ def _try(url: str, path: Path, size_bytes: int | None, resume: bool) -> None:
         raise _BrokenOffError(str(error)) from error
     except requests.exceptions.RequestException as error:
         raise ModelError(f"{url}: {error}") from error
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot write what {url} sends ({error}); free space, or set MEISSONIC_CACHE to a "
+            "folder that has it"
+        ) from error
 
 
 def _append(

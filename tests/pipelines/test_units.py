@@ -114,6 +114,7 @@ def test_a_bad_row_becomes_a_dead_letter_and_can_be_retried(tmp_path: Path) -> N
     assert verify(str(tmp_path / "out")).problems == []
 
 
+@pytest.mark.slow
 def test_a_row_that_kills_its_worker_is_isolated(source: str, tmp_path: Path) -> None:
     ledger = square_ledger(str(tmp_path / "out"), source)
     summary = run_units(square_job(source, Deadly, deadly=[13]), ledger)
@@ -125,6 +126,7 @@ def test_a_row_that_kills_its_worker_is_isolated(source: str, tmp_path: Path) ->
     assert verify(str(tmp_path / "out")).problems == []
 
 
+@pytest.mark.slow
 def test_rows_that_raise_exhaust_memory_or_hang_become_dead_letters(source: str, tmp_path: Path) -> None:
     ledger = square_ledger(str(tmp_path / "out"), source)
     seen: list[Progress] = []
@@ -162,7 +164,11 @@ def test_a_program_fault_stops_the_job_with_the_original_error(source: str, tmp_
     ("worker", "message"),
     [
         (Unloadable, r"cannot be built: FileNotFoundError: weights\.safetensors is missing"),
-        (DeadlyToBuild, "process died 4 times while it was built; it may need more memory"),
+        pytest.param(
+            DeadlyToBuild,
+            "process died 4 times while it was built; it may need more memory",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_worker_that_cannot_be_built_stops_the_job(
@@ -173,6 +179,7 @@ def test_a_worker_that_cannot_be_built_stops_the_job(
         run_units(square_job(source, worker), ledger)
 
 
+@pytest.mark.slow
 def test_too_many_failures_stop_the_job(tmp_path: Path) -> None:
     source = write_input(tmp_path / "in", rows=400, negative=tuple(range(1, 400, 2)))
     ledger = square_ledger(str(tmp_path / "out"), source)

@@ -179,6 +179,12 @@ class TestWeb:
                 fetch_weights_file(f"{server.url}/a.pt", DIGEST)
             assert len(server.asked) == 1
 
+    def test_a_full_disk_is_explained(self, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MEISSONIC_CACHE", str(small_disk))
+        served = serving({"/a.pt": answer(CONTENT)})
+        with served as server, pytest.raises(ModelError, match="free space, or set MEISSONIC_CACHE"):
+            fetch_weights_file(f"{server.url}/a.pt", DIGEST)
+
     def test_a_server_out_of_reach_is_given_up(self) -> None:
         with pytest.raises(ModelError, match="cannot download it"):
             fetch_weights_file("http://127.0.0.1:1/a.pt", DIGEST)
