@@ -10,10 +10,10 @@ demo: $(VENV)/ready
 	$(RUN) -m examples.shapes.demo
 
 test: $(VENV)/ready
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 slow: $(VENV)/ready
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m slow --numprocesses 2 --dist loadfile
 
 # Runs the fault matrix, on a Ceph gateway too where its packages are installed, and writes the table of its results.
 reliability: $(VENV)/ready

@@ -13,6 +13,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,30 +95,32 @@ def collection(*, num_clean: int = 420, num_each: int = 13, seed: int = 0) -> li
 
     Args:
         num_clean: Images with nothing wrong.
-        num_each: Images with each of DEFECTS; none has two. At most `num_clean`.
+        num_each: Images with each of DEFECTS; none has two. At most `num_clean`, of which some are copied.
         seed: Of everything.
 
     Raises:
-        ValueError: There is no picture that looks unlike all others; ask for fewer.
+        ValueError: More defects than clean images, or than pictures that look unlike one another.
     """
+    if num_each > num_clean:
+        raise ValueError(f"{num_each} images with each defect; at most as many as clean ones, {num_clean}")
     rng = np.random.default_rng(seed)
     alone = [defect for defect in DEFECTS if defect not in DUPLICATES for _ in range(num_each)]
     drawn = _unlike_pictures(num_clean + len(alone), rng)
-    placed: list[tuple[float, Sample]] = []
+    placed: list[tuple[float, Sample]] = []  # each with its place in the order, in [0, 1)
     for defect in alone:
         # what is black does not become white by exposure
         place = next(n for n, (scene, _) in enumerate(drawn) if defect != "over-exposed" or _is_light(scene))
         scene, pixels = drawn.pop(place)
         placed.append((rng.random(), _sample(scene, _spoilt(pixels, defect, rng), defect, rng)))
     clean = [(rng.random(), _sample(scene, _jpeg(pixels), CLEAN, rng)) for scene, pixels in drawn]
-    keys_of_copies: dict[int, int] = {}
+    copied: dict[int, int] = {}
     for defect in DUPLICATES:
         for index in rng.choice(num_clean, num_each, replace=False):
             position, original = clean[index]
-            keys_of_copies[len(placed)] = int(index)
+            copied[len(placed)] = int(index)
             copy = replace(original, data=_copied(original.data, defect, rng), defect=defect)
             placed.append((rng.uniform(position, 1), copy))
-    return _named(clean, placed, keys_of_copies)
+    return _named(clean, placed, copied)
 
 
 def draw_large(scene: Scene, rng: np.random.Generator) -> Pixels:
@@ -187,7 +190,7 @@ def confusion_table(decisions: Sequence[Mapping[str, Any]], truth: Mapping[str, 
 
 def _unlike_pictures(count: int, rng: np.random.Generator) -> list[tuple[Scene, Pixels]]:
     """Pictures of different scenes of which no two are near-duplicates."""
-    pool = [scene for number in (1, 2) for scene in scenes("train", num_objects=number)]
+    pool = _scenes()
     chosen: list[tuple[Scene, Pixels]] = []
     hashes = np.zeros(0, np.uint64)
     for index in rng.permutation(len(pool)):
@@ -281,6 +284,11 @@ def _other_scene(scene: Scene, rng: np.random.Generator) -> Scene:
         s for number in (1, 2) for s in scenes("train", num_objects=number) if not looks(s) & looks(scene)
     ]
     return pool[int(rng.integers(len(pool)))]
+
+
+@cache
+def _scenes() -> tuple[Scene, ...]:
+    return tuple(scene for number in (1, 2) for scene in scenes("train", num_objects=number))
 
 
 def _is_light(scene: Scene) -> bool:
