@@ -92,10 +92,22 @@ def build_config(
     for text in overrides:
         _override(values, text)
     try:
-        return model.model_validate(values)
+        return model.model_validate(_with_defaults(model, values))
     except ValidationError as error:
         lines = [_explain(model, dict(item)) for item in error.errors()]
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from error
+
+
+def _with_defaults(model: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+    """The values, their sections filled from the fields' own defaults, which may differ from the class's."""
+    filled = dict(values)
+    for name, field in model.model_fields.items():
+        given = values.get(name)
+        if isinstance(field.default, BaseModel) and isinstance(given, dict):
+            section = type(field.default)
+            if field.annotation is section:  # of several alternatives another may be meant
+                filled[name] = field.default.model_dump() | _with_defaults(section, given)
+    return filled
 
 
 def identity(config: BaseModel) -> dict[str, Any]:

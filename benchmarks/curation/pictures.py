@@ -47,7 +47,7 @@ def _layout(rng: np.random.Generator) -> Pixels:
     first, second = rng.uniform(-45, 45, (2, 3))
     share = np.clip(0.5 + 0.4 * mix, 0, 1)[..., None]
     level = rng.uniform(95, 160) + rng.uniform(28, 45) * luma + light
-    colored = level[..., None] + share * first + (1 - share) * second
+    colored: NDArray[np.float64] = level[..., None] + share * first + (1 - share) * second
     return np.clip(colored, 0, 255).astype(np.uint8)
 
 

@@ -5,7 +5,16 @@
 Nothing is dropped here: pairs are written, and a selection's recipe decides.
 """
 
-from pipelines.dedup.find import DuplicatesSummary, find_duplicates
+from pipelines.dedup.columns import DedupError
+from pipelines.dedup.find import DuplicatesSummary, find_duplicates, search_request
 from pipelines.dedup.settings import DedupSettings, NearSettings, SemanticSettings
 
-__all__ = ["DedupSettings", "DuplicatesSummary", "NearSettings", "SemanticSettings", "find_duplicates"]
+__all__ = [
+    "DedupError",
+    "DedupSettings",
+    "DuplicatesSummary",
+    "NearSettings",
+    "SemanticSettings",
+    "find_duplicates",
+    "search_request",
+]

@@ -3,8 +3,8 @@
 funnel = select("out/scores", "out/duplicates/…", load_config(Recipe, "recipe.yaml"), "out/selections/strict")
 """
 
+from pipelines.selection.expressions import RecipeError
 from pipelines.selection.funnel import Funnel, funnel_text
-from pipelines.selection.images_table import RecipeError
 from pipelines.selection.recipe import Recipe
 from pipelines.selection.select import read_funnel, select
 

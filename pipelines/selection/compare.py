@@ -8,16 +8,19 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from pipelines.errors import RefusalError
 from pipelines.inputs import find_parquet
+from pipelines.manifest import read_manifest
+from pipelines.storage import open_storage
 
 NUM_SAMPLES = 12
 _BATCH_ROWS = 65_536
-_COLUMNS = ["row_id", "uid", "kept", "rule", "value", "threshold", "duplicate_of"]
+_COLUMNS = ["row_id", "uid", "kept", "rule", "value", "threshold"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,22 +91,22 @@ def compare(first_uri: str, second_uri: str, names: tuple[str, str]) -> Comparis
     Raises:
         RefusalError: They are of different scores.
     """
+    of = [read_manifest(open_storage(uri))["request"]["scores"] for uri in (first_uri, second_uri)]
+    if of[0] != of[1]:
+        raise RefusalError(f"{first_uri} and {second_uri} decide about different scores; select both again")
     sides = (Side(name=names[0]), Side(name=names[1]))
     both = neither = 0
+    # of equal scores the decisions are cut into equal pieces
     for one, other in zip(_decisions(first_uri), _decisions(second_uri), strict=True):
-        if one["row_id"] != other["row_id"]:
-            raise RefusalError(
-                f"{first_uri} and {second_uri} decide about different images; select both again"
-            )
-        both += one["kept"] and other["kept"]
-        neither += not one["kept"] and not other["kept"]
-        for side, keeps, drops in ((sides[0], one, other), (sides[1], other, one)):
-            if keeps["kept"] and not drops["kept"]:
-                _note(side, drops)
+        mine, theirs = one["kept"], other["kept"]
+        both += _count(pc.and_(mine, theirs))
+        neither += _count(pc.invert(pc.or_(mine, theirs)))
+        _note(sides[0], other.filter(pc.and_not(mine, theirs)))
+        _note(sides[1], one.filter(pc.and_not(theirs, mine)))
     return Comparison(both=both, neither=neither, sides=sides)
 
 
-def comparison_text(found: Comparison, width: int = 100) -> str:
+def comparison_text(found: Comparison, width: int = 80) -> str:
     """The comparison as tables for the terminal."""
     console = Console(width=width, color_system=None, highlight=False, markup=False)
     first, second = found.sides
@@ -127,23 +130,30 @@ def comparison_text(found: Comparison, width: int = 100) -> str:
     return captured.get().rstrip()
 
 
-def _note(side: Side, dropped: dict[str, Any]) -> None:
-    side.images += 1
-    side.rules[dropped["rule"]] += 1
-    sample = Sample(
-        row_id=dropped["row_id"],
-        rule=dropped["rule"],
-        value=dropped["value"] or "",
-        threshold=dropped["threshold"] or "",
-    )
-    side.samples.append((dropped["uid"] or "", sample))
+def _note(side: Side, dropped: pa.Table) -> None:
+    side.images += dropped.num_rows
+    for group in dropped["rule"].value_counts().to_pylist():
+        side.rules[group["values"]] += group["counts"]
+    order = pc.sort_indices(dropped, sort_keys=[("uid", "ascending"), ("row_id", "ascending")])
+    for row in dropped.take(order[:NUM_SAMPLES]).to_pylist():
+        sample = Sample(
+            row_id=row["row_id"],
+            rule=row["rule"],
+            value=row["value"] or "",
+            threshold=row["threshold"] or "",
+        )
+        side.samples.append((row["uid"], sample))
     side.samples.sort(key=lambda item: (item[0], item[1].row_id))
     del side.samples[NUM_SAMPLES:]
 
 
-def _decisions(uri: str) -> Iterator[dict[str, Any]]:
+def _count(mask: pa.ChunkedArray) -> int:
+    return int(pc.sum(mask).as_py() or 0)
+
+
+def _decisions(uri: str) -> Iterator[pa.Table]:
     found = find_parquet(uri)
     for item in found.objects:
         with found.storage.open(item.path) as stream:
             for batch in pq.ParquetFile(stream).iter_batches(_BATCH_ROWS, columns=_COLUMNS):
-                yield from pa.table(batch).to_pylist()
+                yield pa.table(batch)

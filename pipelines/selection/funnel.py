@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class Step:
         images: That came to it.
         dropped: By it.
         missing: Those of them that had no value.
+        kept: That it left.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Step:
     images: int
     dropped: int
     missing: int
+    kept: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,23 +59,20 @@ class Funnel:
         return cls(**(value | {"output": output, "steps": tuple(Step(**step) for step in value["steps"])}))
 
 
-def funnel_text(funnel: Funnel, width: int = 100) -> str:
+def funnel_text(funnel: Funnel, width: int = 80) -> str:
     """The funnel as a table for the terminal."""
     table = Table()
     table.add_column("rule", overflow="fold")
-    for name in ("images", "dropped", "no value", "left", "of all"):
-        table.add_column(name, justify="right")
+    for name in ("images", "dropped", "no value", "kept", "of all"):
+        table.add_column(name, justify="right", no_wrap=True)
     left = funnel.rows
     for kind, count in sorted(funnel.failed.items(), key=lambda item: (-item[1], item[0])):
-        table.add_row(
-            f"[dim]{_plain(kind)}[/dim]", f"{left:,}", f"{count:,}", "", *_left(left - count, funnel)
-        )
+        table.add_row(Text(kind), f"{left:,}", f"{count:,}", "", *_left(left - count, funnel))
         left -= count
     for step in funnel.steps:
-        left -= step.dropped
         missing = f"{step.missing:,}" if step.missing else ""
         table.add_row(
-            _plain(step.name), f"{step.images:,}", f"{step.dropped:,}", missing, *_left(left, funnel)
+            Text(step.name), f"{step.images:,}", f"{step.dropped:,}", missing, *_left(step.kept, funnel)
         )
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
@@ -82,8 +82,3 @@ def funnel_text(funnel: Funnel, width: int = 100) -> str:
 
 def _left(left: int, funnel: Funnel) -> tuple[str, str]:
     return f"{left:,}", f"{left / funnel.rows:.1%}" if funnel.rows else ""
-
-
-def _plain(text: str) -> str:
-    """Without the brackets that rich would take for styles."""
-    return text.replace("[", r"\[")

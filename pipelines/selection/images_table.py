@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.errors import RefusalError
 from pipelines.inputs import ParquetInput
 
 ORDINAL, DECISION = "__ordinal", "__rule"
@@ -21,10 +20,6 @@ ORDINAL, DECISION = "__ordinal", "__rule"
 FACTS = ("row_id", "uid", "image_id", "source_path", "source_row")
 _BATCH_ROWS = 65_536
 _MEMORY = "2GB"
-
-
-class RecipeError(RefusalError):
-    """A recipe that does not fit the scores; the message names the rule and what there is."""
 
 
 @contextmanager
@@ -48,7 +43,7 @@ def images_table(scores: ParquetInput, wanted: Sequence[str]) -> Iterator[duckdb
             names = list(dict.fromkeys([*FACTS, *wanted]))
             connection.register("incoming", _reader(scores, names))
             connection.execute(
-                f'CREATE TABLE images AS SELECT *, row_number() OVER () - 1 AS "{ORDINAL}", '
+                "CREATE TABLE images AS SELECT *, "
                 f'CAST(NULL AS VARCHAR) AS "{DECISION}", CAST(NULL AS VARCHAR) AS __value, '
                 "CAST(NULL AS VARCHAR) AS __threshold, CAST(NULL AS VARCHAR) AS __duplicate_of, "
                 "CAST(NULL AS VARCHAR) AS __duplicate_kind, CAST(NULL AS FLOAT) AS __distance FROM incoming"
@@ -65,25 +60,25 @@ def schema_of(scores: ParquetInput) -> pa.Schema:
         return pq.ParquetFile(stream).schema_arrow
 
 
-def mentioned(schema: pa.Schema, text: str) -> list[str]:
-    """The columns whose names occur in a text as words; lists and images cannot be selected by."""
-    return [
-        field.name
-        for field in schema
-        if not pa.types.is_nested(field.type) and re.search(rf"(?<!\w){re.escape(field.name)}(?!\w)", text)
-    ]
+def readable(schema: pa.Schema) -> list[str]:
+    """The columns that rules can read: lists, such as embeddings, and images are none."""
+    return [field.name for field in schema if not pa.types.is_nested(field.type)]
 
 
 def _reader(scores: ParquetInput, names: Sequence[str]) -> pa.RecordBatchReader:
     schema = schema_of(scores)
-    chosen = pa.schema([schema.field(name) for name in names])
+    fields = [schema.field(name) for name in names]
+    chosen = pa.schema([*fields, pa.field(ORDINAL, pa.int64())])
 
     def batches() -> Iterator[pa.RecordBatch]:
+        start = 0
         for item in scores.objects:
             with scores.storage.open(item.path) as stream:
                 file = pq.ParquetFile(stream)
                 for batch in file.iter_batches(_BATCH_ROWS, columns=list(names)):
-                    columns = [_without_nan(batch[name]).cast(chosen.field(name).type) for name in names]
+                    columns = [_without_nan(batch[field.name]).cast(field.type) for field in fields]
+                    columns.append(pa.array(np.arange(start, start + batch.num_rows)))
+                    start += batch.num_rows
                     yield pa.record_batch(columns, schema=chosen)
 
     return pa.RecordBatchReader.from_batches(chosen, batches())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from pipelines.config import Config
 
@@ -43,13 +43,15 @@ class RangeRule(_Rule):
 
     rule: Literal["range"]
     column: Column
-    min: float | None = None
-    max: float | None = None
+    min: FiniteFloat | None = None
+    max: FiniteFloat | None = None
 
     @model_validator(mode="after")
     def _bounded(self) -> RangeRule:
         if self.min is None and self.max is None:
             raise ValueError("set min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}; no image would stay")
         return self
 
     @property
@@ -59,13 +61,15 @@ class RangeRule(_Rule):
 
 
 class PercentileRule(_Rule):
-    """A column's value is among the highest or the lowest.
+    """A column's value is among the highest, among the lowest, or between two percentiles. Ties stay.
 
     Attributes:
         rule: `percentile`.
         column: The column.
-        top_percent: The part with the highest values that stays, in percent of what is left; ties stay.
+        top_percent: The part with the highest values that stays, in percent of what is left.
         bottom_percent: The part with the lowest values that stays.
+        min_percentile: What lies below goes: 70 keeps what `top_percent: 30` does.
+        max_percentile: What lies above goes: 70 keeps what `bottom_percent: 70` does.
         within: SQL expression: the percentiles are those of each of its groups.
     """
 
@@ -73,12 +77,17 @@ class PercentileRule(_Rule):
     column: Column
     top_percent: float | None = Field(default=None, gt=0, le=100)
     bottom_percent: float | None = Field(default=None, gt=0, le=100)
-    within: str | None = None
+    min_percentile: float | None = Field(default=None, ge=0, lt=100)
+    max_percentile: float | None = Field(default=None, gt=0, le=100)
+    within: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
-    def _one_side(self) -> PercentileRule:
-        if (self.top_percent is None) == (self.bottom_percent is None):
-            raise ValueError("set either top_percent or bottom_percent")
+    def _one_way(self) -> PercentileRule:
+        between = self.min_percentile is not None or self.max_percentile is not None
+        if (self.top_percent is not None) + (self.bottom_percent is not None) + between != 1:
+            raise ValueError(
+                "set one of top_percent, bottom_percent, and min_percentile with or without max_percentile"
+            )
         return self
 
     @property
@@ -116,7 +125,8 @@ class CaptionRule(_Rule):
         max_characters: Characters at most.
         pattern: Must be found in it.
         forbid: None of these patterns may be found in it, whatever the case of letters.
-        max_repeats: Images with the same caption that stay, the first ones.
+        max_repeats: A caption that more images have than this goes with all of them. To keep some, let a
+            quota group by it.
     """
 
     rule: Literal["caption"]
@@ -143,8 +153,8 @@ class DuplicatesRule(_Rule):
         kinds: Of those that were looked for.
         max_hamming: Bits in which near-duplicates differ at most; null for all pairs found.
         min_cosine: Of semantic duplicates at least; null for all pairs found.
-        keep: Column by which images are ranked; null for the first in the input.
-        order: Whether its highest or its lowest value is best.
+        keep: Column by which images are ranked, those without a value last; null for the first in the input.
+        keep_order: Whether its highest or its lowest value is best.
         against: Whether copies of images in other datasets go too, as far as they were looked for.
     """
 
@@ -153,7 +163,7 @@ class DuplicatesRule(_Rule):
     max_hamming: NonNegativeInt | None = None
     min_cosine: float | None = None
     keep: Column | None = None
-    order: Literal["highest", "lowest"] = "highest"
+    keep_order: Literal["highest", "lowest"] = "highest"
     against: bool = True
 
     @property
@@ -186,15 +196,25 @@ class QuotaRule(_Rule):
 class SampleRule(_Rule):
     """A part of the images stays, chosen by a hash of their uids: the same ones in every run.
 
+    A smaller part with the same seed is a part of a larger one.
+
     Attributes:
         rule: `sample`.
-        fraction: The part that stays.
+        fraction: The part that stays, about.
+        count: Images that stay, exactly.
         seed: Another one chooses others.
     """
 
     rule: Literal["sample"]
-    fraction: float = Field(gt=0, le=1)
+    fraction: float | None = Field(default=None, gt=0, le=1)
+    count: NonNegativeInt | None = None
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_size(self) -> SampleRule:
+        if (self.fraction is None) == (self.count is None):
+            raise ValueError("set either fraction or count")
+        return self
 
     @property
     def label(self) -> str:

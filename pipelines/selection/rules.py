@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import duckdb
 
-from pipelines.selection.images_table import DECISION, ORDINAL, RecipeError
+from pipelines.selection.expressions import RecipeError
+from pipelines.selection.images_table import DECISION, ORDINAL
 from pipelines.selection.recipe import (
     CaptionRule,
     ExpressionRule,
@@ -53,43 +55,39 @@ def tests_of(rule: SqlRule, seen: Sequence[str]) -> list[Test]:
         return _caption(rule)
     if isinstance(rule, QuotaRule):
         return [_quota(rule)]
-    number = f"('0x' || substr(md5(uid || '{rule.seed}'), 1, {_HASH_HEX}))::BIGINT / {16.0**_HASH_HEX}"
-    return [Test(passes=f"{number} < {rule.fraction}", value=_text(number), threshold=f"'< {rule.fraction}'")]
+    return [_sample(rule)]
 
 
 def apply_test(connection: duckdb.DuckDBPyConnection, name: str, test: Test, keeps_missing: bool) -> int:
     """Drop what does not pass; gives how many of those had no value."""
     stays = f"coalesce(passes, {'true' if keeps_missing else 'false'})"
-    update = (
-        f'WITH tested AS (SELECT "{ORDINAL}" AS ordinal, {test.passes} AS passes, {test.value} AS value, '
-        f"{test.threshold} AS threshold FROM images WHERE {LEFT}) "
+    connection.execute(
+        f'CREATE TEMP TABLE tested AS SELECT * FROM (SELECT "{ORDINAL}" AS ordinal, {test.passes} AS passes, '
+        f"{test.value} AS value, {test.threshold} AS threshold FROM images WHERE {LEFT}) WHERE NOT {stays}"
+    )
+    missing = int(connection.execute("SELECT count(*) FROM tested WHERE passes IS NULL").fetchall()[0][0])
+    connection.execute(
         f"UPDATE images SET \"{DECISION}\" = {literal(name)}, __value = coalesce(tested.value, 'null'), "
-        f'__threshold = tested.threshold FROM tested WHERE images."{ORDINAL}" = ordinal AND NOT {stays}'
+        f'__threshold = tested.threshold FROM tested WHERE images."{ORDINAL}" = ordinal'
     )
-    counted = (
-        f"SELECT count(*) FROM (SELECT {test.passes} AS passes FROM images WHERE {LEFT}) WHERE passes IS NULL"
-    )
-    missing = 0 if keeps_missing else int(connection.execute(counted).fetchall()[0][0])
-    connection.execute(update)
+    connection.execute("DROP TABLE tested")
     return missing
 
 
-def check_expression(connection: duckdb.DuckDBPyConnection, name: str, expression: str) -> None:
-    """That it is a single expression over the table's columns.
+def check_expression(
+    connection: duckdb.DuckDBPyConnection, name: str, expression: str, columns: Sequence[str]
+) -> None:
+    """That the types of an expression's parts go together; `columns` are those of the scores.
 
     Raises:
-        RecipeError: It is not; the message has the database's own.
+        RecipeError: They do not; the message has the database's own.
     """
-    query = f"SELECT ({expression}\n) FROM images LIMIT 0"
     try:
-        statements = connection.extract_statements(query)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise RecipeError(
-                f"rule '{name}': '{expression}' is not one SQL expression; write a condition only"
-            )
-        connection.execute(query)
+        connection.execute(f'SELECT "{ORDINAL}", ({expression}\n) FROM images LIMIT 0')
     except duckdb.Error as error:
-        raise RecipeError(f"rule '{name}': '{expression}': {error}") from error
+        raise RecipeError(
+            f"rule '{name}': '{expression}': {error}; columns are {', '.join(columns)}"
+        ) from error
 
 
 def expressions_of(rule: object) -> list[str]:
@@ -115,42 +113,58 @@ def _text(value: str) -> str:
     return f"coalesce(CAST({value} AS VARCHAR), 'null')"
 
 
+def _number(value: float) -> str:
+    """A number in plain digits: as a decimal it is compared in the column's own precision."""
+    return format(Decimal(repr(value)).normalize(), "f")
+
+
 def _range(rule: RangeRule) -> Test:
     value = quoted(rule.column)
-    bounds = [(sign, bound) for sign, bound in ((">=", rule.min), ("<=", rule.max)) if bound is not None]
+    bounds = [(">=", rule.min), ("<=", rule.max)]
+    tests = [f"{sign} {_number(bound)}" for sign, bound in bounds if bound is not None]
     return Test(
-        passes=" AND ".join(f"{value} {sign} {bound}" for sign, bound in bounds),
+        passes=" AND ".join(f"{value} {test}" for test in tests),
         value=_text(value),
-        threshold=literal(" and ".join(f"{sign} {bound:g}" for sign, bound in bounds)),
+        threshold=literal(" and ".join(tests)),
     )
 
 
 def _percentile(rule: PercentileRule) -> Test:
     value = f"CAST({quoted(rule.column)} AS DOUBLE)"
     window = f"OVER ({f'PARTITION BY ({rule.within})' if rule.within else ''})"
-    if rule.top_percent is not None:
-        sign, words = ">=", f"top {rule.top_percent:g} %"
-        edge = f"-quantile_disc(-{value}, {rule.top_percent / 100}) {window}"
-    else:
-        assert rule.bottom_percent is not None
-        sign, words = "<=", f"bottom {rule.bottom_percent:g} %"
-        edge = f"quantile_disc({value}, {rule.bottom_percent / 100}) {window}"
+    tests = []
+    for percent, words, part in (
+        (rule.top_percent, "top {} %", rule.top_percent),
+        (rule.min_percentile, "percentile {}", 100 - (rule.min_percentile or 0)),
+    ):
+        if percent is not None and part is not None:
+            edge = f"-quantile_disc(-{value}, {_number(part / 100)}) {window}"
+            tests.append((">=", edge, words.format(_number(percent))))
+    for percent, words in ((rule.bottom_percent, "bottom {} %"), (rule.max_percentile, "percentile {}")):
+        if percent is not None:
+            edge = f"quantile_disc({value}, {_number(percent / 100)}) {window}"
+            tests.append(("<=", edge, words.format(_number(percent))))
+    passes = " AND ".join(f"{value} {sign} {edge}" for sign, edge, _ in tests)
+    if rule.within:
+        passes = f"CASE WHEN ({rule.within}) IS NOT NULL THEN {passes} END"
     return Test(
-        passes=f"{value} {sign} {edge}",
+        passes=passes,
         value=_text(value),
-        threshold=f"'{sign} ' || {_text(edge)} || {literal(f' ({words})')}",
+        threshold=" || ' and ' || ".join(
+            f"'{sign} ' || {_text(edge)} || ' ({words})'" for sign, edge, words in tests
+        ),
     )
 
 
 def _caption(rule: CaptionRule) -> list[Test]:
     text = quoted(rule.column)
     words = f"len(string_split_regex(trim({text}), '\\s+'))"
-    words = f"CASE WHEN trim({text}) = '' THEN 0 ELSE {words} END"
+    words = f"(CASE WHEN trim({text}) = '' THEN 0 ELSE {words} END)"
     length = f"length({text})"
     tests = [
         Test(
             passes=f"{measure} {sign} {bound}",
-            value=f"{_text(measure)} || ' {unit}'",
+            value=f"{measure} || ' {unit}'",
             threshold=f"'{sign} {bound}'",
         )
         for measure, sign, bound, unit in (
@@ -168,11 +182,11 @@ def _caption(rule: CaptionRule) -> list[Test]:
         found = f"regexp_matches({text}, {literal(pattern)}, 'i')"
         tests.append(Test(passes=f"NOT {found}", value=text, threshold=literal(f"without {pattern}")))
     if rule.max_repeats is not None:
-        number = f'row_number() OVER (PARTITION BY {text} ORDER BY "{ORDINAL}")'
+        images = f"CASE WHEN {text} IS NOT NULL THEN count(*) OVER (PARTITION BY {text}) END"
         tests.append(
             Test(
-                passes=f"CASE WHEN {text} IS NULL THEN NULL ELSE {number} <= {rule.max_repeats} END",
-                value=f"{_text(number)} || '. of its caption'",
+                passes=f"{images} <= {rule.max_repeats}",
+                value=f"{images} || ' images with this caption'",
                 threshold=f"'<= {rule.max_repeats}'",
             )
         )
@@ -185,6 +199,22 @@ def _quota(rule: QuotaRule) -> Test:
     number = f'row_number() OVER (PARTITION BY {group} ORDER BY {ranked}"{ORDINAL}")'
     return Test(
         passes=f"CASE WHEN {group} IS NULL THEN NULL ELSE {number} <= {rule.max} END",
-        value=f"{_text(number)} || '. of ' || {_text(group)}",
+        value=f"{number} || '. of ' || CAST({group} AS VARCHAR)",
         threshold=f"'<= {rule.max}'",
+    )
+
+
+def _sample(rule: SampleRule) -> Test:
+    number = f"('0x' || substr(md5(uid || '{rule.seed}'), 1, {_HASH_HEX}))::BIGINT"
+    if rule.count is not None:
+        place = f'row_number() OVER (ORDER BY {number}, uid, "{ORDINAL}")'
+        return Test(
+            passes=f"{place} <= {rule.count}", value=f"{place} || '. by hash'", threshold=f"'<= {rule.count}'"
+        )
+    assert rule.fraction is not None
+    number = f"{number} / {16.0**_HASH_HEX}"
+    return Test(
+        passes=f"{number} < {_number(rule.fraction)}",
+        value=_text(number),
+        threshold=f"'< {_number(rule.fraction)}'",
     )

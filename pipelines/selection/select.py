@@ -10,7 +10,6 @@ Without a manifest there is nothing.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
@@ -24,19 +23,19 @@ from pipelines.inputs import ParquetInput, find_parquet
 from pipelines.json_files import parse_json
 from pipelines.manifest import MANIFEST_PATH, read_entries, read_manifest
 from pipelines.selection.duplicates import drop_duplicates
+from pipelines.selection.expressions import RecipeError, columns_in, no_column
 from pipelines.selection.funnel import Funnel, Step
 from pipelines.selection.images_table import (
     DECISION,
     FACTS,
     ORDINAL,
-    RecipeError,
     images_table,
-    mentioned,
+    readable,
     schema_of,
 )
 from pipelines.selection.recipe import DuplicatesRule, Recipe, Rule
 from pipelines.selection.rules import LEFT, apply_test, check_expression, expressions_of, tests_of
-from pipelines.selection.uids import uids_bytes
+from pipelines.selection.uids import uids_array, uids_bytes
 from pipelines.shards import parquet_bytes
 from pipelines.storage import Storage, open_storage
 from schemas.decisions import DECISIONS
@@ -44,6 +43,7 @@ from schemas.failed import FAILED
 from schemas.manifest import FORMAT, ObjectEntry, json_bytes
 
 PIECE_ROWS = 1_000_000
+_DECISIONS = "decisions/"
 
 
 def select(scores_uri: str, duplicates_uri: str | None, recipe: Recipe, output_uri: str) -> Funnel:
@@ -64,39 +64,46 @@ def select(scores_uri: str, duplicates_uri: str | None, recipe: Recipe, output_u
         if read_manifest(output)["request"] == request:
             return read_funnel(output_uri)
         output.delete(MANIFEST_PATH)  # nobody shall read a mixture
-    pairs = _pairs(duplicates_uri)
-    schema = schema_of(scores)
+    pairs = _pairs(duplicates_uri, request["scores"])
+    columns = readable(schema_of(scores))
     rules = recipe.named_rules()
-    for name, rule in rules:
-        _check_columns(name, rule, schema)
-    text = " ".join(str(rule.model_dump()) for rule in recipe.rules)
-    with images_table(scores, mentioned(schema, text)) as connection:
+    reads = {name: _columns_of(name, rule, columns) for name, rule in rules}
+    wanted = [column for column in columns if any(column in names for names in reads.values())]
+    with images_table(scores, wanted) as connection:
         for name, rule in rules:
             for expression in expressions_of(rule):
-                check_expression(connection, name, expression)
-        steps = tuple(_apply(connection, name, rule, schema, pairs) for name, rule in rules)
+                check_expression(connection, name, expression, columns)
+        steps = tuple(_apply(connection, name, rule, reads[name], pairs) for name, rule in rules)
         letters = _dead_letters(scores.storage)
         entries = [
-            _put(output, f"decisions/{number:05d}.parquet", piece)
+            _put(output, f"{_DECISIONS}{number:05d}.parquet", piece)
             for number, piece in enumerate(_pieces(_decisions(connection, letters)))
         ]
-        query = f'SELECT uid FROM images WHERE {LEFT} ORDER BY "{ORDINAL}"'
-        uids = [row[0] for row in connection.execute(query).fetchall()]
+        uids = [
+            uids_array(batch["uid"].to_pylist())
+            for batch in connection.sql(f"SELECT uid FROM images WHERE {LEFT}").to_arrow_reader(PIECE_ROWS)
+        ]
     failed = Counter(f"{row['stage']}: {row['error_type']}" for row in letters.to_pylist())
-    rows = sum(entry.rows for entry in entries)
-    funnel = Funnel(
-        output=output_uri, rows=rows, failed=dict(sorted(failed.items())), steps=steps, kept=len(uids)
-    )
-    output.write("funnel.json", json_bytes(funnel.to_json()))
-    output.write("recipe.json", json_bytes(recipe.model_dump(mode="json")))
-    output.write("uids.npy", uids_bytes(uids))
+    rows, kept = sum(entry.rows for entry in entries), sum(map(len, uids))
+    funnel = Funnel(output=output_uri, rows=rows, failed=dict(sorted(failed.items())), steps=steps, kept=kept)
+    files = {
+        "funnel.json": (json_bytes(funnel.to_json()), 1),
+        "recipe.json": (json_bytes(recipe.model_dump(mode="json")), 1),
+        "uids.npy": (uids_bytes(uids), kept),
+    }
+    for path, (data, _) in files.items():
+        output.write(path, data)
+    named = {entry.path for entry in entries}
+    for left_over in [found.path for found in output.list(_DECISIONS) if found.path not in named]:
+        output.delete(left_over)
     manifest = {
         "format": FORMAT,
         "job": "select",
         "request": request,
         "rows_in": rows,
-        "rows_out": len(uids),
+        "rows_out": kept,
         "objects": [entry.to_json() for entry in entries],
+        "files": [ObjectEntry.of(path, data, count).to_json() for path, (data, count) in files.items()],
         "failed": {"objects": []},
     }
     output.write(MANIFEST_PATH, json_bytes(manifest))
@@ -121,27 +128,39 @@ def _request(scores: Storage, duplicates_uri: str | None, recipe: Recipe) -> dic
     }
 
 
-def _pairs(duplicates_uri: str | None) -> ParquetInput | None:
-    """The pairs; None where there are none."""
-    if duplicates_uri is None or not read_entries(open_storage(duplicates_uri)):
+def _pairs(duplicates_uri: str | None, scores_sha256: str | None) -> ParquetInput | None:
+    """The pairs; None where there are none.
+
+    Raises:
+        RecipeError: They are of other scores.
+    """
+    if duplicates_uri is None:
         return None
-    return find_parquet(duplicates_uri)
+    storage = open_storage(duplicates_uri)
+    if read_manifest(storage).get("scores", scores_sha256) != scores_sha256:
+        raise RecipeError(
+            f"{duplicates_uri}: pairs of other scores; find the duplicates of these, or name their folder"
+        )
+    return find_parquet(duplicates_uri) if read_entries(storage) else None
 
 
-def _check_columns(name: str, rule: Rule, schema: pa.Schema) -> None:
-    wanted = [getattr(rule, key, None) for key in ("column", "keep", "rank_by")]
-    for column in filter(None, wanted):
-        if column not in schema.names:
-            close = difflib.get_close_matches(column, schema.names, n=1)
-            remedy = f"did you mean '{close[0]}'?" if close else f"columns are {', '.join(schema.names)}"
-            raise RecipeError(f"rule '{name}': no column '{column}' in the scores; {remedy}")
+def _columns_of(name: str, rule: Rule, columns: list[str]) -> list[str]:
+    """The columns that a rule reads."""
+    named = [getattr(rule, key, None) for key in ("column", "keep", "rank_by")]
+    used = [column for column in named if column is not None]
+    for column in used:
+        if column not in columns:
+            raise RecipeError(f"rule '{name}': {no_column(column, columns)}")
+    for expression in expressions_of(rule):
+        used += columns_in(name, expression, columns)
+    return used
 
 
 def _apply(
     connection: duckdb.DuckDBPyConnection,
     name: str,
     rule: Rule,
-    schema: pa.Schema,
+    reads: list[str],
     pairs: ParquetInput | None,
 ) -> Step:
     before, missing = _count_left(connection), 0
@@ -149,13 +168,12 @@ def _apply(
         if isinstance(rule, DuplicatesRule):
             drop_duplicates(connection, name, rule, pairs)
         else:
-            seen = mentioned(schema, " ".join(expressions_of(rule)))
-            for test in tests_of(rule, seen):
+            for test in tests_of(rule, reads):
                 missing += apply_test(connection, name, test, rule.missing == "keep")
     except duckdb.Error as error:
         raise RecipeError(f"rule '{name}': {error}") from error
-    dropped = before - _count_left(connection)
-    return Step(name=name, rule=rule.rule, images=before, dropped=dropped, missing=missing)
+    kept = _count_left(connection)
+    return Step(name=name, rule=rule.rule, images=before, dropped=before - kept, missing=missing, kept=kept)
 
 
 def _count_left(connection: duckdb.DuckDBPyConnection) -> int:

@@ -125,3 +125,11 @@ def test_an_override_reaches_into_lists() -> None:
     for text, what in (("rules.2.min=1", "rules has items 0 to 1, and no '2'"), ("rules.x=1", "no 'x'")):
         with pytest.raises(ConfigError, match=what):
             build_config(Recipe, rules, [text], "test")
+
+
+def test_a_section_given_in_part_keeps_the_rest_of_its_default() -> None:
+    class Job(Config):
+        workers: Resources = Resources(num_cpus=0.5, threads_per_actor=1)
+
+    job = build_config(Job, {}, ["workers.num_actors=3"], "test")
+    assert job.workers == Resources(num_actors=3, num_cpus=0.5, threads_per_actor=1)
