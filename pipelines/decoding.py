@@ -7,31 +7,22 @@
 Nothing here imports torch: workers without models start fast. Threads may decode at once.
 """
 
-import functools
 import io
+import struct
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from pydantic import Field, PositiveInt
 
 from pipelines.config import Config
+from pipelines.signatures import image_format, other_kind, says_it_is_longer
+from pipelines.srgb import can_flatten, flattened, in_srgb
 
 READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 PILLOW_MAX_PIXELS = 89_478_485
 """From there on Pillow warns of a decompression bomb, and refuses twice as many."""
-SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
-_LOOKS_LIKE = {
-    b"<!doc": "an HTML page",
-    b"<html": "an HTML page",
-    b"<?xml": "XML, perhaps SVG",
-    b"<svg": "SVG",
-    b"%pdf": "PDF",
-    b"{": "JSON",
-    b"pk\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "gzip",
-}
 
 
 class ImageError(Exception):
@@ -93,7 +84,7 @@ class Decoded:
         height: The same.
         format: "jpeg", "png", …
         mode: Of the stored pixels, in Pillow's terms, such as "CMYK" or "I;16".
-        num_frames: More than 1 for animations and files of several pages.
+        num_frames: More than 1 for animations and files of several pages; those up to the first damaged one.
         has_alpha: Whether it declares transparency.
     """
 
@@ -109,12 +100,20 @@ class Decoded:
 def decode(data: bytes, limits: DecodeLimits, min_side: int | None = None) -> Decoded:
     """Decode an image.
 
+    A file that ends early is an error, except that of an animation, or of a file of several pages, only the
+    first frame must be whole. What libjpeg itself does not tell is not seen: bits that were changed within a
+    JPEG, or one that was closed by a marker before its last row.
+
+    Profiles are applied where they are sound (see `pipelines.srgb`), orientation as EXIF or XMP say.
+
     Args:
         data: The encoded image.
         limits: How large it may be.
-        min_side: The shorter side that suffices, in pixels. Where the image has f times as many, f >= 2, it
-            is decoded at 1/f of its size: a JPEG by its DCT, f being 2, 4 or 8, another by box filter. Never
-            enlarged. None for every pixel.
+        min_side: The shorter side that suffices, in pixels, at least 1. None for every pixel. With the
+            shorter side s, a JPEG is decoded at 1/f of its size by its DCT, f the largest of 1, 2, 4, 8 with
+            f * min_side <= s. What is still g = s // min_side times as large, of any format, is averaged over
+            squares of g. So min_side <= the result's shorter side, which is below 2 * min_side, and nothing
+            is enlarged.
 
     Raises:
         DecodeError: One of its subclasses says why.
@@ -123,41 +122,37 @@ def decode(data: bytes, limits: DecodeLimits, min_side: int | None = None) -> De
         raise EmptyImageError("no bytes")
     if len(data) > limits.max_bytes:
         raise TooManyBytesError(f"{len(data)} bytes; the limit is {limits.max_bytes}, which is max_bytes")
-    too_large = f"more than {limits.max_pixels} pixels, which is max_pixels"
-    try:
-        opened = Image.open(io.BytesIO(data), formats=READ_FORMATS)  # reads the header alone
-    except UnidentifiedImageError as error:
-        raise UnknownFormatError(_described(data)) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooManyPixelsError(too_large) from error
-    except Exception as error:  # decoders raise whatever they meet in a damaged file
-        raise _fault(error) from error
+    opened = _opened(data, limits)
     width, height = opened.size
-    if width * height > limits.max_pixels:
-        raise TooManyPixelsError(too_large)
-    format_name, mode = "jpeg" if opened.format == "MPO" else (opened.format or "").lower(), opened.mode
+    format_name = "jpeg" if opened.format == "MPO" else (opened.format or "").lower()
+    mode = opened.mode
+    if not can_flatten(opened):
+        raise UnsupportedImageError(
+            f"pixels of mode {mode}, whose range is not known; convert them to 8 bits a channel"
+        )
     try:
-        num_frames = 1 if format_name == "jpeg" else getattr(opened, "n_frames", 1)
-        if min_side is not None and format_name == "jpeg":
+        if format_name == "jpeg" and min_side is not None:
             opened.draft(None, (min_side, min_side))
         opened.load()
         if format_name != "jpeg":
-            width, height = opened.size  # some formats turn themselves upright
+            width, height = opened.size  # TIFF turns itself upright
         has_alpha = opened.has_transparency_data
-        picture = _rgb(opened, has_alpha)
-        turn = _TURNS.get(_orientation(opened))
-        if turn is not None:
+        picture = flattened(opened)
+        if min_side is not None and (factor := min(picture.size) // min_side) > 1:
+            picture = picture.reduce(factor)
+        if (turn := _TURNS.get(_orientation(opened))) is not None:
             picture = picture.transpose(turn)
-    except DecodeError:
+        pixels = np.asarray(in_srgb(picture, opened.info.get("icc_profile")))
+        # of several pictures in a JPEG, the others are previews or other views of the first
+        num_frames = 1 if format_name == "jpeg" else _num_frames(opened)
+    except MemoryError:
         raise
-    except Exception as error:
-        raise _fault(error) from error
+    except Exception as error:  # decoders raise whatever they meet in a damaged file
+        raise _fault(error, data) from error
     if turn in _SIDEWAYS:
         width, height = height, width
-    if min_side is not None and (factor := min(picture.size) // min_side) > 1:
-        picture = picture.reduce(factor)
     return Decoded(
-        pixels=np.asarray(picture),
+        pixels=pixels,
         width=width,
         height=height,
         format=format_name,
@@ -165,6 +160,25 @@ def decode(data: bytes, limits: DecodeLimits, min_side: int | None = None) -> De
         num_frames=num_frames,
         has_alpha=has_alpha,
     )
+
+
+def _opened(data: bytes, limits: DecodeLimits) -> Image.Image:
+    """The image with its header read and found to be within the limits."""
+    too_large = f"more than {limits.max_pixels} pixels, which is max_pixels"
+    try:
+        opened = Image.open(io.BytesIO(data), formats=READ_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooManyPixelsError(too_large) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # see decode
+        raise _fault(error, data) from error
+    width, height = opened.size
+    if width * height > limits.max_pixels:
+        raise TooManyPixelsError(too_large)
+    if width * height == 0:
+        raise CorruptImageError(f"cannot decode it as an image: its header says {width}x{height} pixels")
+    return opened
 
 
 _TURNS = {
@@ -191,53 +205,29 @@ def _orientation(opened: Image.Image) -> int:
     return found if isinstance(found, int) else 1
 
 
-def _rgb(opened: Image.Image, has_alpha: bool) -> Image.Image:
-    """The picture as sRGB, on white where it is transparent."""
-    picture = opened
-    if picture.mode in SIXTEEN_BITS:
-        picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
-        raise UnsupportedImageError(
-            f"pixels of mode {opened.mode}, whose range is not known; convert them to 8 bits a channel"
-        )
-    if has_alpha:
-        picture = picture.convert("RGBA")
-        alpha = picture.getchannel("A")
-        picture = Image.composite(picture.convert("RGB"), Image.new("RGB", picture.size, "white"), alpha)
-    elif picture.mode not in ("RGB", "L", "CMYK"):
-        picture = picture.convert("RGB")
-    if profile := opened.info.get("icc_profile"):
-        to_srgb = _to_srgb(profile, picture.mode)
-        if to_srgb is not None:
-            return to_srgb.apply(picture)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-@functools.lru_cache(maxsize=32)
-def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From an ICC profile; None where there is nothing to do, or it is damaged or of other pixels."""
+def _num_frames(opened: Image.Image) -> int:
+    """Frames that can be found; this may leave the image at another one."""
     try:
-        opened = ImageCms.getOpenProfile(io.BytesIO(profile))
-        if mode == "RGB" and ImageCms.getProfileDescription(opened).lower().startswith("srgb"):
-            return None
-        return ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None
+        return int(getattr(opened, "n_frames", 1))
+    except Exception:  # the first frame is whole, which is all that is asked for
+        return opened.tell() + 1
 
 
-def _fault(error: Exception) -> DecodeError:
-    text = str(error).lower()
-    if "truncat" in text or isinstance(error, EOFError):
+def _fault(error: Exception, data: bytes) -> DecodeError:
+    """What Pillow's error means; its own message tells addresses in memory."""
+    text = str(error)
+    if "truncat" in text.lower() or isinstance(error, EOFError | IndexError | struct.error):
         return TruncatedImageError("it ends before the image does")
-    return CorruptImageError(f"cannot decode it as an image ({type(error).__name__})")
-
-
-def _described(data: bytes) -> str:
-    start = data[:64].lstrip().lower()
-    looks = next((what for magic, what in _LOOKS_LIKE.items() if start.startswith(magic)), None)
-    known = ", ".join(READ_FORMATS)
-    return (
-        f"cannot decode it as an image: it looks like {looks}"
-        if looks
-        else (f"cannot decode it as an image: not {known}")
-    )
+    found = image_format(data)
+    if found is not None and says_it_is_longer(data):
+        return TruncatedImageError("it ends before the image does")
+    cannot = "cannot decode it as an image"
+    if "MAX_TEXT" in text or "too large" in text.lower():
+        return CorruptImageError(f"{cannot}: a text or profile in it is too large")
+    if not isinstance(error, UnidentifiedImageError):
+        return CorruptImageError(f"{cannot} ({type(error).__name__})")
+    if found is not None:
+        return CorruptImageError(f"{cannot}: it begins as {found}, but its header is damaged")
+    kind = other_kind(data)
+    known = f"not {', '.join(READ_FORMATS)}"
+    return UnknownFormatError(f"{cannot}: " + (f"it looks like {kind}, {known}" if kind else known))

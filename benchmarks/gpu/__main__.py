@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import decoding, invariance, job, kernels, matmul_rate, numerics, sampling
+from benchmarks.gpu import decoding, invariance, job, kernels, matmul_rate, numerics, sampling, scoring
 from benchmarks.gpu.scale import FULL, SMALL, Scale
 from benchmarks.record import load_average, write_result
 
@@ -27,6 +27,7 @@ MEASUREMENTS: dict[str, Callable[[Scale, str], dict[str, Any]]] = {
     "decoding": decoding.measure,
     "invariance": invariance.measure,
     "kernels": kernels.measure,
+    "scoring": scoring.measure,
     "job": job.measure,
 }
 """In order: what was made for one and takes memory is dropped before the job."""

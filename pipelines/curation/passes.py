@@ -11,16 +11,15 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 
-from pipelines.config import identity, load_config
+from pipelines.config import load_config
 from pipelines.curation.card import write_card
 from pipelines.curation.exporting import open_export
 from pipelines.curation.layout import DATASETS, DUPLICATES, SCORES, SELECTIONS
 from pipelines.curation.scoring import OnProgress, ScoringPlan, plan_scoring
 from pipelines.curation.settings import CurateConfig, ScoreConfig
-from pipelines.dedup import DuplicatesSummary, find_duplicates
-from pipelines.manifest import MANIFEST_PATH
+from pipelines.dedup import DuplicatesSummary, find_duplicates, search_request
 from pipelines.selection import Funnel, Recipe, select
-from pipelines.storage import child, open_storage
+from pipelines.storage import child
 from pipelines.tally import RunSummary
 from schemas.manifest import json_bytes
 
@@ -54,8 +53,7 @@ class Curation:
     @property
     def duplicates_uri(self) -> str:
         """Folder of the pairs of duplicates: another one for other scores or other settings."""
-        manifest = open_storage(self.scores_uri).read(MANIFEST_PATH)
-        request = json_bytes(identity(self.config.dedup)) + manifest
+        request = json_bytes(search_request(self.scores_uri, self.config.dedup))
         digest = hashlib.sha256(request).hexdigest()[:_DIGEST_HEX]
         return child(self.config.output, f"{DUPLICATES}/{digest}")
 

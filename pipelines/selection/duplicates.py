@@ -138,7 +138,7 @@ def _load(
                     )
                 if against is not None:
                     groups[kind].add_outside(a, distance, against, b_id)
-                elif distance == 0 and kind != "semantic":
+                elif distance == 0:
                     groups[kind].add_equal(a, b)
                 else:
                     groups[kind].add(a, b, distance)

@@ -71,6 +71,14 @@ def test_tokens_on_the_cpu_do_not_depend_on_the_batch(results: dict[str, dict[st
         assert invariance[name] == {"samples": 1.0, "tokens": 1.0}
 
 
+def test_precisions_of_scoring_have_rates_and_agree(results: dict[str, dict[str, Any]]) -> None:
+    by_precision = results["scoring"]["measures"]["result"]
+    assert sorted(by_precision) == ["bfloat16", "float16", "float32"]
+    for measured in by_precision.values():
+        assert measured["images_per_s"]["median"] > 0
+        assert measured["least_cosine_to_float32"] > 0.99
+
+
 def test_the_operations_that_take_most_are_named(results: dict[str, dict[str, Any]]) -> None:
     largest = results["kernels"]["measures"]["result"]["largest"]
     assert any("addmm" in operation["name"] for operation in largest)

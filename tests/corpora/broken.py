@@ -5,9 +5,15 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageCms
+
+from tests.corpora.profiles import every_ink_is_red, red_is_blue
+
+SHARES = (0.05, 0.1, 0.3, 0.5, 0.8, 0.95, 0.99)
+"""Of a file, after which it is cut off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,12 @@ def encoded(picture: Image.Image, image_format: str, **options: object) -> bytes
     return buffer.getvalue()
 
 
+def of_three(image_format: str) -> bytes:
+    """An animation, or pages, of three photographs."""
+    first, *others = [photograph(seed=n) for n in range(3)]
+    return encoded(first, image_format, save_all=True, append_images=others)
+
+
 def png_of(width: int, height: int, *extra: tuple[bytes, bytes], pixels: bytes = bytes(100)) -> bytes:
     """A PNG of that declared size, with these chunks before its pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
@@ -60,95 +72,130 @@ def jpeg_of(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+@cache
+def whole() -> dict[str, bytes]:
+    """Files with nothing behind their pixels that could be cut off unseen, by name."""
+    photo = photograph()
+    return {
+        "jpeg": encoded(photo, "jpeg"),
+        "jpeg progressive": encoded(photo, "jpeg", progressive=True),
+        "jpeg in four inks": encoded(photo.convert("CMYK"), "jpeg"),
+        "jpeg with restarts": encoded(photo, "jpeg", restart_marker_rows=1),
+        "png": encoded(photo, "png"),
+        "webp": encoded(photo, "webp"),
+        "webp lossless": encoded(photo, "webp", lossless=True),
+        "webp animated": of_three("webp"),
+        "gif": encoded(photo, "gif"),
+        "bmp": encoded(photo, "bmp"),
+        "tiff": encoded(photo, "tiff"),
+        "avif": encoded(photo, "avif"),
+    }
+
+
 def truncated() -> Iterator[Odd]:
-    """Files cut off at many places."""
-    for image_format, options in (
-        ("jpeg", {}),
-        ("jpeg", {"progressive": True}),
-        ("png", {}),
-        ("webp", {}),
-        ("gif", {}),
-    ):
-        data = encoded(photograph(), image_format, **options)
-        kind = f"{image_format}{' progressive' if options else ''}"
-        for share in (0.02, 0.1, 0.3, 0.5, 0.8, 0.95, 0.99):
-            stop = max(int(len(data) * share), 1)
-            yield Odd(name=f"{kind} cut at {share:.0%}", suffix=image_format, data=data[:stop], error="any")
+    """Files cut off at many places, after their header."""
+    for name, data in whole().items():
+        for share in SHARES:
+            yield Odd(
+                name=f"{name} cut at {share:.0%}",
+                suffix=name.partition(" ")[0],
+                data=data[: int(len(data) * share)],
+                error="TruncatedImageError",
+            )
 
 
 def broken() -> Iterator[Odd]:
     """Files that are no images, or lie."""
-    photo = encoded(photograph(), "jpeg")
-    png = bytearray(encoded(photograph(), "png"))
-    png[len(png) // 2] ^= 0xFF
-    yield Odd(name="empty", suffix="jpg", data=b"", error="EmptyImageError")
-    yield Odd(name="zeros", suffix="jpg", data=bytes(5000), error="UnknownFormatError")
-    yield Odd(name="wrong magic", suffix="jpg", data=b"XX" + photo[2:], error="UnknownFormatError")
-    yield Odd(name="a page", suffix="jpg", data=b"<!DOCTYPE html><html></html>", error="UnknownFormatError")
-    yield Odd(
-        name="svg",
-        suffix="png",
-        data=b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        error="UnknownFormatError",
-    )
-    yield Odd(name="text", suffix="jpg", data=b"not an image\n" * 100, error="UnknownFormatError")
-    yield Odd(name="png bomb", suffix="png", data=png_of(60_000, 60_000), error="TooManyPixelsError")
-    yield Odd(name="jpeg bomb", suffix="jpg", data=jpeg_of(65_000, 65_000), error="TooManyPixelsError")
-    yield Odd(name="png with a wrong checksum", suffix="png", data=bytes(png), error="any")
-    yield Odd(name="png without pixels", suffix="png", data=png_of(64, 64), error="any")
-    yield Odd(
-        name="text bomb",
-        suffix="png",
-        data=png_of(8, 8, (b"zTXt", b"c\0\0" + zlib.compress(bytes(99 << 20), 9)), pixels=bytes(8 * 25)),
-        error="any",
-    )
-    yield Odd(
-        name="float tiff",
-        suffix="tif",
-        data=encoded(Image.fromarray(np.zeros((9, 9), np.float32)), "tiff"),
-        error="UnsupportedImageError",
-    )
-    yield Odd(
-        name="gif without frames", suffix="gif", data=encoded(photograph(), "gif")[:13] + b";", error="any"
-    )
+    photo, png = encoded(photograph(), "jpeg"), encoded(photograph(), "png")
+    wrong_checksum = bytearray(png)
+    wrong_checksum[len(png) // 2] ^= 0xFF
+    wrong_header = bytearray(png)
+    wrong_header[20] ^= 0xFF
+    bomb = b"c\0\0" + zlib.compress(bytes(32 << 20), 1)
+    grey = np.zeros((9, 9), np.float32)
+    for name, suffix, data, error in (
+        ("empty", "jpg", b"", "EmptyImageError"),
+        ("one byte", "jpg", photo[:1], "UnknownFormatError"),
+        ("zeros", "jpg", bytes(5000), "UnknownFormatError"),
+        ("wrong magic", "jpg", b"XX" + photo[2:], "UnknownFormatError"),
+        ("a page", "jpg", b"<!DOCTYPE html><html></html>", "UnknownFormatError"),
+        ("svg", "png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "UnknownFormatError"),
+        ("text", "jpg", b"not an image\n" * 100, "UnknownFormatError"),
+        ("pdf", "jpg", b"%PDF-1.7\n%\xe2\xe3", "UnknownFormatError"),
+        ("png bomb", "png", png_of(60_000, 60_000), "TooManyPixelsError"),
+        ("png somewhat too large", "png", png_of(10_000, 10_000), "TooManyPixelsError"),
+        ("jpeg bomb", "jpg", jpeg_of(65_500, 65_500), "TooManyPixelsError"),
+        ("png with a wrong checksum", "png", bytes(wrong_checksum), "CorruptImageError"),
+        ("png with a damaged header", "png", bytes(wrong_header), "CorruptImageError"),
+        ("png of no width", "png", png_of(0, 8), "CorruptImageError"),
+        ("png without pixels", "png", png_of(64, 64), "TruncatedImageError"),
+        ("text bomb", "png", png_of(8, 8, (b"zTXt", bomb), pixels=bytes(200)), "CorruptImageError"),
+        ("float tiff", "tif", encoded(Image.fromarray(grey), "tiff"), "UnsupportedImageError"),
+        ("lab tiff", "tif", encoded(Image.new("LAB", (9, 9)), "tiff"), "UnsupportedImageError"),
+        ("gif without frames", "gif", encoded(photograph(), "gif")[:13] + b";", "CorruptImageError"),
+    ):
+        yield Odd(name=name, suffix=suffix, data=data, error=error)
 
 
 def odd() -> Iterator[Odd]:
     """Images that are seldom, and decode."""
     photo = photograph()
-    yield Odd(name="cmyk", suffix="jpg", data=encoded(photo.convert("CMYK"), "jpeg"))
-    yield Odd(name="grey", suffix="jpg", data=encoded(photo.convert("L"), "jpeg"))
-    yield Odd(name="progressive", suffix="jpg", data=encoded(photo, "jpeg", progressive=True))
-    yield Odd(name="trailing garbage", suffix="jpg", data=encoded(photo, "jpeg") + b"garbage" * 100)
-    yield Odd(name="palette", suffix="png", data=encoded(photo.quantize(16), "png"))
-    yield Odd(
-        name="palette with transparency",
-        suffix="png",
-        data=encoded(photo.quantize(16), "png", transparency=3),
-    )
-    yield Odd(name="one bit", suffix="png", data=encoded(photo.convert("1"), "png"))
-    sixteen = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
-    yield Odd(name="sixteen bits", suffix="png", data=encoded(sixteen, "png"))
+    grey = photo.convert("L")
     alpha = photo.copy()
-    alpha.putalpha(photo.convert("L"))
-    yield Odd(name="alpha", suffix="png", data=encoded(alpha, "png"))
-    yield Odd(name="grey with alpha", suffix="png", data=encoded(alpha.convert("LA"), "png"))
-    frames = [photograph(seed=n) for n in range(3)]
-    for image_format in ("gif", "webp", "png"):
-        data = encoded(frames[0], image_format, save_all=True, append_images=frames[1:])
-        yield Odd(name=f"animated {image_format}", suffix=image_format, data=data)
+    alpha.putalpha(grey)
+    sixteen = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    jpeg = encoded(photo, "jpeg")
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    red = Image.new("CMYK", (64, 64), (0, 255, 255, 0))
+    animated = of_three("gif")
+    png = encoded(photo, "png")
+    for name, suffix, data in (
+        ("cmyk", "jpg", encoded(photo.convert("CMYK"), "jpeg")),
+        ("cmyk with a profile", "jpg", encoded(red, "jpeg", icc_profile=every_ink_is_red())),
+        ("cmyk tiff", "tif", encoded(photo.convert("CMYK"), "tiff")),
+        ("grey", "jpg", encoded(grey, "jpeg")),
+        ("progressive", "jpg", encoded(photo, "jpeg", progressive=True)),
+        ("jpeg closed before its last row", "jpg", jpeg_of(16, 64)),
+        ("trailing garbage", "jpg", jpeg + b"garbage" * 100),
+        ("two pictures", "jpg", of_three("mpo")),
+        ("palette", "png", encoded(photo.quantize(16), "png")),
+        ("palette with transparency", "png", encoded(photo.quantize(16), "png", transparency=3)),
+        ("one bit", "png", encoded(photo.convert("1"), "png")),
+        ("sixteen bits", "png", encoded(sixteen, "png")),
+        ("sixteen bits with transparency", "png", encoded(sixteen, "png", transparency=257 * 100)),
+        ("sixteen bits tiff", "tif", encoded(sixteen, "tiff")),
+        ("sixteen bits pgm", "pgm", encoded(sixteen, "ppm")),
+        ("alpha", "png", encoded(alpha, "png")),
+        ("grey with alpha", "png", encoded(alpha.convert("LA"), "png")),
+        ("alpha webp", "webp", encoded(alpha, "webp", lossless=True)),
+        ("animated gif", "gif", animated),
+        ("animated gif whose last frame is cut off", "gif", animated[: len(animated) * 2 // 3]),
+        ("animated webp", "webp", of_three("webp")),
+        ("animated png", "png", of_three("png")),
+        ("tiff of three pages", "tif", of_three("tiff")),
+        ("png without its end", "png", png[:-12]),
+        ("long text", "png", png_of(8, 8, (b"tEXt", b"c\0" + b"x" * (4 << 20)), pixels=bytes(200))),
+        ("profile that swaps red and blue", "png", encoded(photo, "png", icc_profile=red_is_blue())),
+        ("profile of another space", "jpg", encoded(photo, "jpeg", icc_profile=lab)),
+        ("profile for grey on colours", "jpg", encoded(photo, "jpeg", icc_profile=every_ink_is_red())),
+        ("damaged profile", "jpg", encoded(photo, "jpeg", icc_profile=b"\0" * 200)),
+        ("damaged exif", "jpg", encoded(photo, "jpeg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")),
+        ("1x1", "png", encoded(photo.resize((1, 1)), "png")),
+        ("1x1 jpeg", "jpg", encoded(photo.resize((1, 1)), "jpeg")),
+        ("1x300", "png", encoded(photo.resize((1, 300)), "png")),
+        ("300x1", "jpg", encoded(photo.resize((300, 1)), "jpeg")),
+    ):
+        yield Odd(name=name, suffix=suffix, data=data)
+    yield from turned()
+
+
+def turned() -> Iterator[Odd]:
+    """One photograph in each of the eight ways that EXIF knows, as "orientation 1" to 8."""
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        yield Odd(name=f"orientation {orientation}", suffix="jpg", data=encoded(photo, "jpeg", exif=exif))
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    yield Odd(name="profile of another space", suffix="jpg", data=encoded(photo, "jpeg", icc_profile=profile))
-    yield Odd(name="damaged profile", suffix="jpg", data=encoded(photo, "jpeg", icc_profile=b"\0" * 200))
-    yield Odd(
-        name="damaged exif", suffix="jpg", data=encoded(photo, "jpeg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    )
-    for width, height in ((1, 1), (1, 300), (300, 1)):
-        yield Odd(name=f"{width}x{height}", suffix="png", data=encoded(photo.resize((width, height)), "png"))
+        data = encoded(photograph(), "jpeg", exif=exif)
+        yield Odd(name=f"orientation {orientation}", suffix="jpg", data=data)
 
 
 def everything() -> list[Odd]:

@@ -28,14 +28,14 @@ def slow_choice(scores: list[int], pairs: list[tuple[str, int, int, float]]) -> 
     for kind in KINDS:
         groups = [{n} for n in range(COUNT)]
         for of, a, b, distance in pairs:
-            if of == kind and distance == 0 and kind != "semantic" and groups[a] is not groups[b]:
+            if of == kind and distance == 0 and groups[a] is not groups[b]:
                 merged = groups[a] | groups[b]
                 for member in merged:
                     groups[member] = merged
         for group in groups:
             close |= set(itertools.permutations(group, 2))
         for of, a, b, distance in pairs:
-            if of == kind and (distance or kind == "semantic"):
+            if of == kind and distance:
                 close |= {p for x in groups[a] for y in groups[b] for p in ((x, y), (y, x))}
     kept: set[int] = set()
     for n in sorted(range(COUNT), key=lambda n: (-scores[n], n)):
