@@ -82,7 +82,7 @@ def curate_command(path: str | None, overrides: tuple[str, ...], until: str) -> 
     with show_progress("images", "written") as on_progress:
         exported = curation.export(on_progress)
     if exported is not None:
-        click.echo(summary_text(exported, "images", "written"))
+        click.echo(summary_text(exported, "images", "written", can_retry=False))
 
 
 @click.command("select")

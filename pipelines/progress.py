@@ -71,8 +71,15 @@ def progress_line(progress: Progress, label: str, results: str) -> str:
     return ", ".join(parts)
 
 
-def summary_text(summary: RunSummary, label: str, results: str) -> str:
-    """Some lines of text for the end of a run: counts, speed, where the time went, what to do next."""
+def summary_text(summary: RunSummary, label: str, results: str, *, can_retry: bool = True) -> str:
+    """Some lines of text for the end of a run: counts, speed, where the time went, what to do next.
+
+    Args:
+        summary: Of the run.
+        label: What a row is, in the plural.
+        results: What a result row is.
+        can_retry: Whether `retry-failed` runs the dead letters of such a job.
+    """
     lines = [
         f"{summary.output}: {summary.rows_done:,} of {summary.rows:,} {label} done, "
         f"{summary.rows_failed:,} failed, {summary.rows_out:,} {results}",
@@ -87,9 +94,13 @@ def summary_text(summary: RunSummary, label: str, results: str) -> str:
         lines.append(f"noted: {kind}, {count:,} times")
     for kind, count in sorted(summary.failures.items(), key=lambda item: -item[1]):
         lines.append(f"failed: {count:,} {kind}")
-    if summary.failures:
+    if summary.failures and can_retry:
         lines.append(f"next: read {summary.output}/failed, correct the cause, then")
         lines.append(f"  python -m jobs retry-failed {summary.output}")
+    elif summary.failures:
+        lines.append(
+            f"next: read {summary.output}/failed, correct the cause, and start again under another name"
+        )
     lines.append(f"check every byte: python -m jobs verify {summary.output}")
     lines.append(f"manifest: {summary.manifest}")
     return "\n".join(lines)

@@ -86,6 +86,9 @@ def test_the_summary_tells_what_failed_where_the_time_went_and_what_to_do() -> N
     assert "retry-failed" in text
     assert "noted: out of memory, 3 times" in text
     assert "retry-failed" not in summary_text(replace(summary, failures={}), "prompts", "images")
+    final = summary_text(summary, "images", "written", can_retry=False)
+    assert "retry-failed" not in final
+    assert "correct the cause, and start again under another name" in final
 
 
 @pytest.mark.parametrize(
