@@ -171,6 +171,7 @@ def inject(proxy: FaultProxy, faults: Iterable[Fault]) -> None:
         proxy.inject(fault)
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 @pytest.mark.parametrize("proxy", ["s3_server"], indirect=True)
 def test_a_server_without_conditional_writes(
@@ -202,6 +203,7 @@ def test_a_node_is_lost(undisturbed: Undisturbed, tmp_path: Path, tell: Told) ->
     tell(matrix.NODE_LOST, "folder", resume(output, undisturbed, tmp_path))
 
 
+@pytest.mark.slow
 def test_a_disk_is_full(small_disk: Path, undisturbed: Undisturbed, tmp_path: Path, tell: Told) -> None:
     output = str(small_disk / "out")
     ledger = square_ledger(output, undisturbed.source)
@@ -213,6 +215,7 @@ def test_a_disk_is_full(small_disk: Path, undisturbed: Undisturbed, tmp_path: Pa
     tell(matrix.DISK_FULL, "folder", resume(output, undisturbed, tmp_path))
 
 
+@pytest.mark.slow
 def test_two_drivers_share_an_output(undisturbed: Undisturbed, tmp_path: Path, tell: Told) -> None:
     output, log = str(tmp_path / "out"), tmp_path / "log"
 

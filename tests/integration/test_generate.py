@@ -152,6 +152,7 @@ def test_another_configuration_is_refused_with_the_difference(prompts: str, fini
         run(prompts, str(finished), "resources.threads_per_actor=2")
 
 
+@pytest.mark.slow
 def test_failed_rows_are_recorded_and_run_again_alone(tmp_path: Path) -> None:
     source, output = tmp_path / "in" / "p.parquet", str(tmp_path / "out")
     source.parent.mkdir()
@@ -215,6 +216,7 @@ def test_images_of_private_hosts_are_made_once_they_are_allowed(tmp_path: Path) 
     assert verify(output).problems == []
 
 
+@pytest.mark.slow
 def test_webdataset_reads_the_tars(prompts: str, finished: Path, tmp_path: Path) -> None:
     import datasets
     import webdataset
@@ -245,6 +247,7 @@ def test_images_as_files(prompts: str, finished: Path, tmp_path: Path) -> None:
     assert verify(str(output)).problems == []
 
 
+@pytest.mark.slow
 def test_the_best_of_several_images_are_chosen_by_their_score(prompts: str, tmp_path: Path) -> None:
     scorer = save_folder(tmp_path / "clip")
     settings = [

@@ -121,7 +121,7 @@ class Expand:
         columns["gpu"] = [os.environ["CUDA_VISIBLE_DEVICES"]] * len(names)
         columns["threads"] = [os.environ["OMP_NUM_THREADS"]] * len(names)
         columns["rows"] = [str(rows.num_rows)] * len(names)
-        time.sleep(0.2)  # so that one worker cannot take all units before the other has started
+        time.sleep(1)  # so that one worker cannot take all units before the other has started
         return WorkerResult(table=pa.table(columns))
 
 
