@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -120,5 +121,5 @@ def select_command(
         raise click.UsageError("name a recipe with --recipe FILE, or two selections with --compare A B")
     rules = load_config(Recipe, recipe, overrides)
     scores_uri, duplicates_uri = selection_inputs(output, duplicates)
-    funnel = select(scores_uri, duplicates_uri, rules, selection_uri(output, name, recipe))
+    funnel = select(scores_uri, duplicates_uri, rules, selection_uri(output, name or Path(recipe).stem))
     click.echo(json.dumps(funnel.to_json()) if as_json else funnel_text(funnel))

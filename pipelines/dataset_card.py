@@ -11,8 +11,8 @@ from pipelines.tally import RunSummary
 
 CARD_PATH = "README.md"
 
-_FILES = {"parquet": "data/*.parquet", "webdataset": "data/*.tar", "files": "data/*.parquet"}
-_LOADING = {
+DATA_FILES = {"parquet": "data/*.parquet", "webdataset": "data/*.tar", "files": "data/*.parquet"}
+LOADING = {
     "parquet": """```python
 datasets.load_dataset("parquet", data_files="data/*.parquet")   # the column `image` decodes to PIL images
 ```""",
@@ -31,7 +31,7 @@ def write_card(storage: Storage, config: GenerateConfig, model_digest: str, summ
 def card_text(config: GenerateConfig, model_digest: str, summary: RunSummary) -> str:
     """The card: what the data are, how they were made, how to read them."""
     facts = {
-        "configs": [{"config_name": "default", "data_files": _FILES[config.images]}],
+        "configs": [{"config_name": "default", "data_files": DATA_FILES[config.images]}],
         "task_categories": ["text-to-image"],
         "tags": ["synthetic", "masked-image-modelling"],
     }
@@ -50,7 +50,7 @@ Model digest: `{model_digest}`. Each row holds the seed and all settings that ma
 
 ## Reading it
 
-{_LOADING[config.images]}
+{LOADING[config.images]}
 
 ## Settings
 

@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass
 from meissonic import CheckpointError
 from pipelines.budget import cluster_nodes, on_cluster
 from pipelines.code_version import code_version
-from pipelines.config import build_config, differences, identity, merged, settings
+from pipelines.config import identity, settings
 from pipelines.dataset_card import write_card
-from pipelines.errors import LedgerError
 from pipelines.generation_config import GenerateConfig, with_model_settings
 from pipelines.generation_worker import GenerationModels, GenerationWorker
 from pipelines.ledger import Ledger, RunSpec
@@ -25,10 +24,12 @@ from pipelines.models import ModelError, fetch_model, model_id
 from pipelines.packing import PackImages
 from pipelines.plan import Plan, plan_units
 from pipelines.prompts import PromptTable, PromptTableError, open_prompts
+from pipelines.reopening import recorded_config, refuse_other_input
 from pipelines.scorers.loading import fetch_scorers
 from pipelines.scorers.settings import scorer_fields
 from pipelines.tally import Progress, RunSummary
-from pipelines.units import Stage, UnitJob, run_units
+from pipelines.unit_job import Stage, UnitJob
+from pipelines.units import run_units
 from schemas.generations import generations_schema
 from schemas.manifest import json_bytes
 
@@ -168,26 +169,10 @@ def open_retry(output: str, overrides: Sequence[str] = ()) -> GenerationJob:
         ModelError: The model is not the one of that job.
     """
     ledger = Ledger.load(output)
-    if ledger.spec.job != JOB:
-        raise LedgerError(f"{output}: a run of '{ledger.spec.job}', not of '{JOB}'")
-    request = dict(ledger.spec.config)
-    models = GenerationModels(**request.pop("models"))
-    values = merged(request, ledger.spec.settings | {"output": output})
-    config = build_config(GenerateConfig, values, overrides, f"{output}/run.json")
-    if changed := differences(request, identity(config)):
-        raise LedgerError(
-            f"{output}: a retry cannot change what determines the output:\n  " + "\n  ".join(changed)
-        )
+    config, digests = recorded_config(GenerateConfig, ledger, JOB, "models", overrides)
+    models = GenerationModels(**digests)
     prompts = open_prompts(config.prompts)
-    planned = {unit.path: unit.fingerprint for unit in ledger.planned()}
-    if changed := differences(
-        planned, {item.path: item.fingerprint for item in prompts.objects if item.rows}
-    ):
-        raise LedgerError(
-            f"{output}: the prompt table changed since the job was planned:\n  "
-            + "\n  ".join(changed)
-            + "\nrestore it, or start a new output folder for the new one"
-        )
+    refuse_other_input(ledger, prompts.objects, "prompt table")
     fetch_model(config.model, models.model_digest)
     ledger.plan_retries()
     return GenerationJob(config=config, models=models, prompts=prompts, ledger=ledger)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, field_validator
+from typing_extensions import Buffer
 
 from pipelines.config import Operational
 from pipelines.decoding import PILLOW_MAX_PIXELS, ImageError
@@ -84,7 +85,7 @@ def image_bytes(value: dict[str, Any], folder_uri: str, limits: RowImages) -> by
         raise ImageError(f"{_shown(path)}: cannot read it ({type(error).__name__})") from error
 
 
-def image_id(data: bytes) -> str:
+def image_id(data: Buffer) -> str:
     """SHA-256 of the encoded bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 

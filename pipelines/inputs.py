@@ -1,7 +1,7 @@
 """Parquet inputs: which objects there are, and the rows of a unit."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -104,6 +104,16 @@ def read_unit(storage: Storage, unit: Unit, columns: Sequence[str] | None = None
     return pa.concat_tables(pieces)
 
 
+def read_batches(
+    found: ParquetInput, columns: Sequence[str], batch_rows: int = 65_536
+) -> Iterator[pa.RecordBatch]:
+    """These columns of all rows, object by object, some rows at a time."""
+    for item in found.objects:
+        with found.storage.open(item.path) as stream:
+            file = open_parquet(stream, found.storage.uri_of(item.path))
+            yield from file.iter_batches(batch_rows, columns=list(columns))
+
+
 def open_parquet(stream: BinaryIO, where: str) -> pq.ParquetFile:
     """A Parquet file whose metadata asks for nothing out of proportion, before anything of it is decoded.
 
@@ -167,8 +177,13 @@ def _described(storage: Storage, names: Sequence[str]) -> list[InputObject]:
         return list(pool.map(describe, names))
 
 
-@functools.lru_cache(maxsize=4)
-def _open_parquet(storage: Storage, path: str, fingerprint: str) -> pq.ParquetFile:
+@functools.lru_cache(maxsize=8)
+def check_unchanged(storage: Storage, path: str, fingerprint: str) -> None:
+    """That an object is the one that was planned; once a process, as hashes of files take long.
+
+    Raises:
+        StorageError: It is another.
+    """
     found = storage.fingerprint(path)
     # a manifest's fingerprints are hashes, also where the storage itself tells entity tags
     if found.partition(":")[0] == fingerprint.partition(":")[0] and found != fingerprint:
@@ -176,6 +191,11 @@ def _open_parquet(storage: Storage, path: str, fingerprint: str) -> pq.ParquetFi
             f"{storage.uri_of(path)}: it changed since the job was planned; "
             "restore it, or start a new output folder"
         )
+
+
+@functools.lru_cache(maxsize=4)
+def _open_parquet(storage: Storage, path: str, fingerprint: str) -> pq.ParquetFile:
+    check_unchanged(storage, path, fingerprint)
     return open_parquet(storage.open(path), storage.uri_of(path))
 
 

@@ -77,10 +77,14 @@ def folder_digest(folder: Path, names: Sequence[str] | None = RELEASED_NAMES) ->
     total = hashlib.sha256()
     for name in sorted(names):
         if (folder / name).is_file():
-            with (folder / name).open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(f"{name}\0{content}\n".encode())
+            total.update(f"{name}\0{file_digest(folder / name)}\n".encode())
     return total.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a local file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def model_id(uri: str) -> str:

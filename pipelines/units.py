@@ -9,13 +9,11 @@ unit. It may be killed at any instant and started again, on a cluster of any siz
 """
 
 import logging
-import math
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -27,19 +25,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.attempts import Attempts
 from pipelines.budget import actor_ranges, cluster_nodes, io_share, on_cluster
-from pipelines.commit import Commit, commit_path, read_commit
-from pipelines.config import Resources
+from pipelines.commit import Commit, commit_path
 from pipelines.envelope import unwrap, wrap
 from pipelines.errors import LedgerError, RefusalError
+from pipelines.io_stages import CommitStage, ReadStage
 from pipelines.ledger import Ledger
 from pipelines.plan import Unit
 from pipelines.records import Records
-from pipelines.shards import Shard, parquet_shard
 from pipelines.storage import StorageError
 from pipelines.tally import Progress, RunSummary, Tally
-from pipelines.unit_result import UnitResult, commit_unit
-from pipelines.worker import StageSettings, Worker, WorkerError, WorkerStage
-from schemas.failed import FAILED
+from pipelines.unit_job import UnitJob
+from pipelines.worker import StageSettings, WorkerError, WorkerStage
 
 WAVE_UNITS = 20_000
 """Ray Data keeps some 10 KB for each block of an execution; each wave starts the actors anew."""
@@ -52,48 +48,6 @@ class JobFailedError(RefusalError):
 
 class FailureRateError(JobFailedError):
     """More rows failed than the job allows."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """Work that a pool of actors does on each unit.
-
-    Attributes:
-        worker: Built once an actor.
-        worker_args: Its arguments; small, for they travel to every actor.
-        resources: What the workers may use.
-        name: Of a stage before the last, such as "decode".
-    """
-
-    worker: type[Worker]
-    worker_args: dict[str, Any] = field(default_factory=dict)
-    resources: Resources
-    name: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnitJob:
-    """What to run over the units.
-
-    Attributes:
-        stages: In order. The last one's rows are the results; each before it has a name, and gives one row
-            for each that does not fail. So CPUs may prepare what GPUs go on with.
-        read: Gives the rows of a unit, exactly `unit.num_rows` in order, its `row_id` column filled.
-        pack: Encodes a unit's results, never called without any.
-        unit_timeout_s: Seconds that a worker may take for a unit in one stage before it is ended, and the row
-            that hangs found.
-        max_failure_rate: Stop when more than this part of the rows fails; retries are not counted.
-        failure_rate_rows: Rows to see before that.
-        max_poison_rows: Stop when more rows than this of one unit raise, kill their worker or hang.
-    """
-
-    stages: tuple[Stage, ...]
-    read: Callable[[Unit], pa.Table]
-    pack: Callable[[Unit, pa.Table], list[Shard]] = parquet_shard
-    unit_timeout_s: float = math.inf
-    max_failure_rate: float = 1.0
-    failure_rate_rows: int = 1000
-    max_poison_rows: int = 16
 
 
 def run_units(
@@ -167,7 +121,7 @@ def _run_wave(
     dataset = (
         # not from_arrow, which runs a task a block to learn its size
         ray.data.from_blocks([wrap({"unit": unit.to_json()}, {}) for unit in units]).map_batches(
-            _ReadStage(job.read, ledger),
+            ReadStage(job.read, ledger),
             compute=ray.data.TaskPoolStrategy(size=num_readers),
             batch_size=1,
             batch_format="pyarrow",
@@ -199,7 +153,7 @@ def _run_wave(
             runtime_env={} if threads is None else {"env_vars": {"OMP_NUM_THREADS": str(threads)}},
         )
     dataset = dataset.map_batches(
-        _CommitStage(job.pack, ledger), batch_size=1, batch_format="pyarrow", num_cpus=io_cpus
+        CommitStage(job.pack, ledger), batch_size=1, batch_format="pyarrow", num_cpus=io_cpus
     )
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
@@ -213,77 +167,6 @@ def _run_wave(
                 yield Commit.from_json(facts["commit"]), facts["is_ours"]
         except RayError as error:
             raise JobFailedError(_message(error)) from error
-
-
-class _ReadStage:
-    """Ray Data's function for a pending unit: gives its rows, or its record if it is done after all.
-
-    Another driver may have been faster, or the listing that told which units are done was behind.
-    """
-
-    def __init__(self, read: Callable[[Unit], pa.Table], ledger: Ledger) -> None:
-        self.read = read
-        self.ledger = ledger
-        self.row_id = ledger.spec.row_id
-
-    def __call__(self, block: pa.Table) -> pa.Table:
-        facts, _ = unwrap(block)
-        unit = Unit.from_json(facts["unit"])
-        if self.ledger.storage.exists(commit_path(unit.id)):
-            return wrap({"commit": read_commit(self.ledger.storage, unit.id).to_json(), "is_ours": False}, {})
-        started_at, began = time.time(), time.monotonic()
-        rows = self.read(unit)
-        if rows.num_rows != unit.num_rows:
-            raise WorkerError(
-                f"unit {unit.id}: read gave {rows.num_rows} rows, not {unit.num_rows}; correct it"
-            )
-        if self.row_id not in rows.column_names or rows[self.row_id].null_count:
-            raise WorkerError(
-                f"unit {unit.id} ({unit.path}): no column '{self.row_id}', or rows without one; columns are "
-                f"{', '.join(rows.column_names)}; every row needs an id"
-            )
-        return wrap(
-            facts
-            | {
-                "started_at": started_at,
-                "seconds": {"read": time.monotonic() - began},
-                "events": {},
-                "attempts": 0,
-            },
-            {
-                "rows": rows,
-                "places": pa.table({"place": np.arange(rows.num_rows)}),
-                "row_ids": pa.table({"id": rows[self.row_id].cast(pa.string())}),
-                "failed": FAILED.empty_table(),
-            },
-        )
-
-
-class _CommitStage:
-    """Ray Data's function for a unit's results: encodes, writes and commits them, gives the commit record."""
-
-    def __init__(self, pack: Callable[[Unit, pa.Table], list[Shard]], ledger: Ledger) -> None:
-        self.pack = pack
-        self.ledger = ledger
-
-    def __call__(self, block: pa.Table) -> pa.Table:
-        facts, tables = unwrap(block)
-        if "commit" in facts:
-            return block
-        unit, began = Unit.from_json(facts["unit"]), time.monotonic()
-        results = tables["rows"]
-        shards = self.pack(unit, results) if results.num_rows else []
-        result = UnitResult(
-            unit=unit,
-            row_ids=tables["row_ids"]["id"].combine_chunks(),
-            table=results,
-            failed=tables["failed"],
-            attempts=facts["attempts"],
-            started_at=facts["started_at"],
-            seconds=facts["seconds"] | {"pack": time.monotonic() - began},
-            events=facts["events"],
-        )
-        return wrap({"commit": commit_unit(self.ledger, result, shards).to_json(), "is_ours": True}, {})
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from pipelines.downloads import download
-from pipelines.models import PROJECT, ModelError, cache_folder
+from pipelines.models import PROJECT, ModelError, cache_folder, file_digest
 from pipelines.storage import StorageError, split_uri
 
 _CHUNK_BYTES = 1 << 20
@@ -62,12 +62,6 @@ def fetch_weights_file(
     if expected_bytes is not None and size_bytes != expected_bytes:
         raise ModelError(f"{uri}: it has {size_bytes} bytes, not {expected_bytes}; it is another file")
     return LocalFile(path=path, digest=digest)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a local file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _local(uri: str) -> Path:

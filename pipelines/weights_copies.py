@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.models import ModelError, fetch_model, folder_digest
+from pipelines.models import ModelError, fetch_model, file_digest, folder_digest
 from pipelines.storage import Storage, child, open_storage
-from pipelines.weights import fetch_weights_file, file_digest
+from pipelines.weights import fetch_weights_file
 from pipelines.weights_catalog import Weights
 
 

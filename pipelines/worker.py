@@ -168,7 +168,7 @@ class WorkerStage:
             facts
             | {
                 "seconds": facts["seconds"] | {prefix + name: value for name, value in run.seconds.items()},
-                "events": facts["events"] | run.events,
+                "events": dict(run.events + Counter(facts["events"])),
                 "attempts": max(facts["attempts"], attempt.number),
             },
             tables

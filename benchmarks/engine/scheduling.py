@@ -21,7 +21,8 @@ from benchmarks.engine.process import Steps, peak_mib
 from pipelines.config import Resources
 from pipelines.ledger import Ledger, RunSpec
 from pipelines.plan import InputObject, Unit, plan_units
-from pipelines.units import Stage, UnitJob, run_units
+from pipelines.unit_job import Stage, UnitJob
+from pipelines.units import run_units
 from pipelines.worker import WorkerResult
 
 UNIT_ROWS = 64

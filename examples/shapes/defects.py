@@ -280,9 +280,7 @@ def _other_scene(scene: Scene, rng: np.random.Generator) -> Scene:
     def looks(one: Scene) -> set[str | None]:
         return {value for t in one.things for value in (t.shape, t.color, t.place)} | {one.background}
 
-    pool = [
-        s for number in (1, 2) for s in scenes("train", num_objects=number) if not looks(s) & looks(scene)
-    ]
+    pool = [other for other in _scenes() if not looks(other) & looks(scene)]
     return pool[int(rng.integers(len(pool)))]
 
 

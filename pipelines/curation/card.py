@@ -8,18 +8,9 @@ from typing import Any
 import yaml
 
 from pipelines.curation.settings import CurateConfig
+from pipelines.dataset_card import CARD_PATH, DATA_FILES, LOADING
 from pipelines.storage import Storage, open_storage
 from pipelines.tally import RunSummary
-
-CARD_PATH = "README.md"
-_READING = {
-    "webdataset": """```python
-webdataset.WebDataset(sorted(glob("data/*.tar")), shardshuffle=False).decode("pil")   # images, .txt and .json
-```""",
-    "parquet": """```python
-datasets.load_dataset("parquet", data_files="data/*.parquet")   # the column `image` decodes to PIL images
-```""",
-}
 
 
 def write_card(storage: Storage, config: CurateConfig, selection_uri: str, summary: RunSummary) -> None:
@@ -33,9 +24,8 @@ def write_card(storage: Storage, config: CurateConfig, selection_uri: str, summa
 def card_text(config: CurateConfig, funnel: dict[str, Any], recipe: Any, summary: RunSummary) -> str:
     """The card: what the images are, how they were chosen, how to read them."""
     assert config.export is not None
-    suffix = {"webdataset": "tar", "parquet": "parquet"}[config.export.format]
     facts = {
-        "configs": [{"config_name": "default", "data_files": f"data/*.{suffix}"}],
+        "configs": [{"config_name": "default", "data_files": DATA_FILES[config.export.format]}],
         "task_categories": ["text-to-image"],
     }
     settings = config.model_dump(mode="json", include={"score", "dedup", "export"})
@@ -53,7 +43,7 @@ Of each image there is its caption, its size before and after, its place in the 
 
 ## Reading it
 
-{_READING[config.export.format]}
+{LOADING[config.export.format]}
 
 ## How it was selected
 

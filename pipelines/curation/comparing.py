@@ -16,14 +16,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipelines.curation.export_worker import ENCODED, kept_images, source_images
-from pipelines.curation.layout import SELECTIONS, scores_uri
+from pipelines.curation.export_plan import with_places
+from pipelines.curation.layout import scores_uri, selection_uri
 from pipelines.curation.scoring import opened_source
+from pipelines.curation.shard_images import ENCODED, kept_images, source_images
 from pipelines.decoding import DecodeError, DecodeLimits, decode
 from pipelines.inputs import find_parquet
 from pipelines.ledger import Ledger
 from pipelines.selection.compare import Comparison, compare
-from pipelines.storage import child, open_storage
+from pipelines.storage import open_storage
 
 COMPARISONS = "comparisons"
 _THUMBNAIL = 160
@@ -51,7 +52,7 @@ def compare_selections(output: str, first: str, second: str) -> tuple[Comparison
     Raises:
         RefusalError: One is not there, or they are of different scores.
     """
-    uris = [child(output, f"{SELECTIONS}/{name}") for name in (first, second)]
+    uris = [selection_uri(output, name) for name in (first, second)]
     found = compare(uris[0], uris[1], (first, second))
     samples = [[sample for _, sample in side.samples] for side in found.sides]
     images = _thumbnails(output, {sample.row_id for side in samples for sample in side})
@@ -86,16 +87,11 @@ def _thumbnails(output: str, row_ids: set[str]) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for item in scores.objects:
         with scores.storage.open(item.path) as stream:
-            ids = pq.read_table(stream, columns=["row_id", "caption", "source_path", "source_row"])
-        rows = ids.append_column("scores_row", pa.array(range(ids.num_rows)))
+            rows = pq.read_table(stream, columns=["row_id", "caption", "source_path", "source_row"])
+        rows = with_places(rows, item, fingerprints)
         rows = rows.filter(pc.is_in(rows["row_id"], value_set=wanted))
         if not rows.num_rows:
             continue
-        places = {"scores_path": item.path, "scores_fingerprint": item.fingerprint}
-        for name, value in places.items():
-            rows = rows.append_column(name, pa.array([value] * rows.num_rows))
-        paths = rows["source_path"].to_pylist()
-        rows = rows.append_column("source_fingerprint", pa.array([fingerprints[path] for path in paths]))
         if ledger.spec.config["keep"] != "none":
             images = kept_images(rows, scores.storage)
         else:

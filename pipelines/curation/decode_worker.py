@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.clock import Clock
+from pipelines.curation.faults import FAULT_NAMES, source_fault
 from pipelines.curation.settings import ScoreSettings
 from pipelines.decoding import Decoded, DecodeError, decode
-from pipelines.images import encode_image
+from pipelines.images import encode_image, image_id
 from pipelines.resizing import resize
 from pipelines.scorers.interface import ImageBatch
 from pipelines.scorers.plain import plain_scorers
@@ -70,13 +70,8 @@ class DecodeWorker:
         return WorkerResult(table=pa.concat_tables(tables), failed=letters, seconds=clock.seconds)
 
     def _decoded(self, index: int, row: dict[str, Any], clock: Clock) -> Decoded | DeadLetter:
-        if row["fault_stage"] is not None:
-            return DeadLetter(
-                row=index,
-                stage=row["fault_stage"],
-                error_type=row["fault_type"],
-                message=row["fault_message"],
-            )
+        if (letter := source_fault(index, row)) is not None:
+            return letter
         try:
             with clock.measured("decode"):
                 return decode(row["encoded"], self.settings.decode, self.min_side)
@@ -121,7 +116,7 @@ class DecodeWorker:
         return pa.array(values, IMAGE)
 
 
-_NEEDED = ["encoded", "fault_stage", "fault_type", "fault_message"]
+_NEEDED = ["encoded", *FAULT_NAMES]
 
 
 def _facts(rows: pa.Table, images: Sequence[Decoded]) -> dict[str, pa.Array]:
@@ -131,7 +126,7 @@ def _facts(rows: pa.Table, images: Sequence[Decoded]) -> dict[str, pa.Array]:
     size = np.array([buffer.size for buffer in encoded], np.int64)
     pixels = width.astype(np.int64) * height
     found: dict[str, Any] = {
-        "image_id": [hashlib.sha256(buffer).hexdigest() for buffer in encoded],
+        "image_id": [image_id(buffer) for buffer in encoded],
         "format": [image.format for image in images],
         "mode": [image.mode for image in images],
         "width": width,

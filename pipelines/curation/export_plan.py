@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipelines.errors import RefusalError
-from pipelines.inputs import find_parquet
+from pipelines.inputs import find_parquet, open_parquet, read_batches
 from pipelines.ledger import Ledger
 from pipelines.plan import InputObject
 from pipelines.scorers.settings import EMBEDDING
@@ -77,21 +76,31 @@ def _kept(scores_uri: str, selection_uri: str) -> Iterator[pa.Table]:
     decisions = _Decisions(selection_uri)
     for item in scores.objects:
         with scores.storage.open(item.path) as stream:
-            file = pq.ParquetFile(stream)
+            file = open_parquet(stream, scores.storage.uri_of(item.path))
             left_out = [f.name for f in file.schema_arrow if f.name == "image" or f.type == EMBEDDING]
             names = [name for name in file.schema_arrow.names if name not in left_out]
             rows = file.read(columns=names)
         kept = decisions.take(rows["row_id"])
-        paths = rows["source_path"].to_pylist()
-        places = [
-            pa.array([item.path] * rows.num_rows, pa.string()),
-            pa.array([item.fingerprint] * rows.num_rows, pa.string()),
-            pa.array(range(rows.num_rows), pa.int64()),
-            pa.array([fingerprints[path] for path in paths], pa.string()),
-        ]
-        for field, values in zip(_PLACE, places, strict=True):
-            rows = rows.append_column(field, values)
-        yield rows.filter(kept)
+        yield with_places(rows, item, fingerprints).filter(kept)
+
+
+def with_places(rows: pa.Table, scores: InputObject, fingerprints: dict[str, str]) -> pa.Table:
+    """All rows of an object of scores with where they are, and the fingerprint of their source object.
+
+    Args:
+        rows: With `source_path`.
+        scores: The object that they are.
+        fingerprints: Of the source's objects, by path.
+    """
+    places = [
+        pa.array([scores.path] * rows.num_rows, pa.string()),
+        pa.array([scores.fingerprint] * rows.num_rows, pa.string()),
+        pa.array(range(rows.num_rows), pa.int64()),
+        pa.array([fingerprints[path] for path in rows["source_path"].to_pylist()], pa.string()),
+    ]
+    for field, values in zip(_PLACE, places, strict=True):
+        rows = rows.append_column(field, values)
+    return rows
 
 
 class _Decisions:
@@ -117,12 +126,9 @@ class _Decisions:
         return rows["kept"]
 
     def _read(self) -> Iterator[pa.Table]:
-        for item in self._found.objects:
-            with self._found.storage.open(item.path) as stream:
-                file = pq.ParquetFile(stream)
-                for batch in file.iter_batches(columns=["row_id", "image_id", "kept"]):
-                    rows = pa.table(batch)
-                    yield rows.filter(pc.is_valid(rows["image_id"]))  # dead letters have no scores
+        for batch in read_batches(self._found, ["row_id", "image_id", "kept"]):
+            rows = pa.table(batch)
+            yield rows.filter(pc.is_valid(rows["image_id"]))  # dead letters have no scores
 
 
 def _cut(tables: Iterator[pa.Table], cuts: ShardCuts) -> Iterator[pa.Table]:

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from pipelines.code_version import code_version
 from pipelines.config import identity, settings
 from pipelines.curation.export_plan import ShardCuts, write_shard_plan
-from pipelines.curation.export_worker import ExportWorker, PackShard, ReadImages
+from pipelines.curation.export_worker import ExportWorker
 from pipelines.curation.scoring import OnProgress, ScoringPlan
 from pipelines.curation.settings import ExportSettings
+from pipelines.curation.shard_images import ReadImages
+from pipelines.curation.shard_packing import PackShard
 from pipelines.errors import RefusalError
 from pipelines.ledger import Ledger, RunSpec
 from pipelines.manifest import MANIFEST_PATH
 from pipelines.plan import plan_units
 from pipelines.storage import child, open_storage
 from pipelines.tally import RunSummary
-from pipelines.units import Stage, UnitJob, run_units
+from pipelines.unit_job import Stage, UnitJob
+from pipelines.units import run_units
 from schemas.manifest import json_bytes
 
 JOB = "export"
@@ -83,8 +86,8 @@ def open_export(scoring: ScoringPlan, selection_uri: str, export: ExportSettings
     cuts = ShardCuts(rows=export.shard_rows, size_bytes=export.shard_bytes)
     folder = open_storage(child(output, SHARD_PLAN))
     objects = write_shard_plan(scoring.config.output, selection_uri, folder, cuts)
-    selection = open_storage(selection_uri).read(MANIFEST_PATH)
-    request = identity(export) | {"kept": kept, "selection": hashlib.sha256(selection).hexdigest()}
+    selection = open_storage(selection_uri).sha256(MANIFEST_PATH)
+    request = identity(export) | {"kept": kept, "selection": selection}
     spec = RunSpec(
         job=JOB,
         config=request,

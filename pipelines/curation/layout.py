@@ -1,22 +1,30 @@
 """Where curation puts what it makes, in its output folder."""
 
-from pathlib import PurePath
-
 from pipelines.errors import RefusalError
 from pipelines.manifest import MANIFEST_PATH
 from pipelines.storage import child, open_storage
 
-SCORES, DUPLICATES, SELECTIONS, DATASETS = "scores", "duplicates", "selections", "datasets"
+DUPLICATES = "duplicates"
 
 
 def scores_uri(output: str) -> str:
     """The scores."""
-    return child(output, SCORES)
+    return child(output, "scores")
 
 
-def selection_uri(output: str, name: str | None, recipe: str) -> str:
-    """The selection of that name, or of the recipe's file."""
-    return child(output, f"{SELECTIONS}/{name or PurePath(recipe).stem}")
+def duplicates_uri(output: str, digest: str) -> str:
+    """The pairs of duplicates of the search with that digest."""
+    return child(output, f"{DUPLICATES}/{digest}")
+
+
+def selection_uri(output: str, name: str) -> str:
+    """The selection of that name."""
+    return child(output, f"selections/{name}")
+
+
+def dataset_uri(output: str, name: str) -> str:
+    """The training set that the selection of that name became."""
+    return child(output, f"datasets/{name}")
 
 
 def selection_inputs(output: str, duplicates: str | None) -> tuple[str, str | None]:
@@ -25,17 +33,17 @@ def selection_inputs(output: str, duplicates: str | None) -> tuple[str, str | No
     Raises:
         RefusalError: The scores are not finished, or there are pairs of several settings.
     """
-    if not open_storage(scores_uri(output)).exists(MANIFEST_PATH):
-        raise RefusalError(
-            f"{scores_uri(output)}: no finished scores; run `python -m jobs curate` to its end first"
-        )
+    scores = scores_uri(output)
+    if not open_storage(scores).exists(MANIFEST_PATH):
+        raise RefusalError(f"{scores}: no finished scores; run `python -m jobs curate` to its end first")
     if duplicates is not None:
-        return scores_uri(output), duplicates
-    names = [e.path for e in open_storage(child(output, DUPLICATES)).list() if e.path.endswith(MANIFEST_PATH)]
-    if len(names) > 1:
+        return scores, duplicates
+    folder = child(output, DUPLICATES)
+    found = [entry.path.partition("/") for entry in open_storage(folder).list()]
+    digests = [digest for digest, _, path in found if path == MANIFEST_PATH]
+    if len(digests) > 1:
         raise RefusalError(
-            f"{child(output, DUPLICATES)}: pairs of several settings ({', '.join(names)}); "
-            "say with --duplicates which folder to use"
+            f"{folder}: pairs of several settings ({', '.join(digests)}); say with --duplicates which folder "
+            "to use"
         )
-    folder = child(output, f"{DUPLICATES}/{names[0].removesuffix('/' + MANIFEST_PATH)}") if names else None
-    return scores_uri(output), folder
+    return scores, duplicates_uri(output, digests[0]) if digests else None

@@ -12,14 +12,13 @@ import hashlib
 from functools import cached_property
 
 from pipelines.config import load_config
+from pipelines.curation import layout
 from pipelines.curation.card import write_card
 from pipelines.curation.exporting import open_export
-from pipelines.curation.layout import DATASETS, DUPLICATES, SCORES, SELECTIONS
 from pipelines.curation.scoring import OnProgress, ScoringPlan, plan_scoring
 from pipelines.curation.settings import CurateConfig, ScoreConfig
 from pipelines.dedup import DuplicatesSummary, find_duplicates, search_request
 from pipelines.selection import Funnel, Recipe, select
-from pipelines.storage import child
 from pipelines.tally import RunSummary
 from schemas.manifest import json_bytes
 
@@ -40,9 +39,9 @@ class Curation:
     def __init__(self, config: CurateConfig) -> None:
         self.config = config
         self.recipe = load_config(Recipe, config.recipe) if isinstance(config.recipe, str) else config.recipe
-        self.scores_uri = child(config.output, SCORES)
-        self.selection_uri = child(config.output, f"{SELECTIONS}/{config.name}")
-        self.dataset_uri = child(config.output, f"{DATASETS}/{config.name}")
+        self.scores_uri = layout.scores_uri(config.output)
+        self.selection_uri = layout.selection_uri(config.output, config.name)
+        self.dataset_uri = layout.dataset_uri(config.output, config.name)
 
     @cached_property
     def scoring(self) -> ScoringPlan:
@@ -55,7 +54,7 @@ class Curation:
         """Folder of the pairs of duplicates: another one for other scores or other settings."""
         request = json_bytes(search_request(self.scores_uri, self.config.dedup))
         digest = hashlib.sha256(request).hexdigest()[:_DIGEST_HEX]
-        return child(self.config.output, f"{DUPLICATES}/{digest}")
+        return layout.duplicates_uri(self.config.output, digest)
 
     def score(self, on_progress: OnProgress | None = None) -> RunSummary:
         """Decode and score all images that are not yet."""

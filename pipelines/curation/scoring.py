@@ -15,21 +15,25 @@ import pyarrow as pa
 
 from pipelines.budget import cluster_nodes, on_cluster
 from pipelines.code_version import code_version
-from pipelines.config import build_config, differences, identity, merged, settings
+from pipelines.config import differences, identity, settings
 from pipelines.curation.decode_worker import DecodeWorker
 from pipelines.curation.scores import scores_schema, taken_names
 from pipelines.curation.settings import ScoreConfig
 from pipelines.errors import LedgerError
 from pipelines.ledger import Ledger, RunSpec
 from pipelines.plan import Plan, Unit, plan_units
+from pipelines.reopening import recorded_config, refuse_other_input
 from pipelines.shards import Shard, parquet_shard
 from pipelines.sources import ImageSource, open_source
 from pipelines.storage import child
 from pipelines.tally import Progress, RunSummary
-from pipelines.units import Stage, UnitJob, run_units
+from pipelines.unit_job import Stage, UnitJob
+from pipelines.units import run_units
 from schemas.manifest import json_bytes
 
 JOB = "score"
+WEIGHTS = "weights"
+"""Key in run.json of the digests of the scorers' weights."""
 INDEX = ".index"
 """Folder of a run in which listings and indexes of the input are kept."""
 OnProgress = Callable[[Progress], None]
@@ -70,20 +74,18 @@ class ScoringJob:
             JobFailedError: The job stopped; started again it goes on.
         """
         config = self.config
-        decoding = Stage(worker=DecodeWorker, worker_args={"settings": config}, resources=config.decoders)
+        decoding = Stage(
+            worker=DecodeWorker,
+            worker_args={"settings": config},
+            resources=config.decoders,
+            name="decode" if config.has_models else "",
+        )
         stages: tuple[Stage, ...] = (decoding,)
         if config.has_models:
             from pipelines.curation.model_worker import ModelWorker  # imports torch
 
             models = on_cluster(config.models, cluster_nodes())
-            on_this_cluster = config.model_copy(update={"models": models})
-            arguments = {"settings": on_this_cluster, "digests": self.digests}
-            decoding = Stage(
-                worker=DecodeWorker,
-                worker_args={"settings": config},
-                resources=config.decoders,
-                name="decode",
-            )
+            arguments = {"settings": config.model_copy(update={"models": models}), "digests": self.digests}
             stages = (decoding, Stage(worker=ModelWorker, worker_args=arguments, resources=models))
         job = UnitJob(
             stages=stages,
@@ -134,7 +136,7 @@ def plan_scoring(config: ScoreConfig) -> ScoringPlan:
     """
     source = _open_source(config)
     digests = _fetched(config)
-    request = identity(config) | {"weights": digests}
+    request = identity(config) | {WEIGHTS: digests}
     spec = RunSpec(
         job=JOB,
         config=request,
@@ -160,15 +162,9 @@ def open_scoring_retry(output: str, overrides: Sequence[str] = ()) -> ScoringJob
         ModelError: Weights are not those of that job.
     """
     ledger = Ledger.load(output)
-    config, digests = _recorded(ledger, output, overrides)
+    config, digests = recorded_config(ScoreConfig, ledger, JOB, WEIGHTS, overrides)
     source = _open_source(config)
-    planned = {unit.path: unit.fingerprint for unit in ledger.planned()}
-    if changed := differences(planned, {item.path: item.fingerprint for item in source.objects if item.rows}):
-        raise LedgerError(
-            f"{output}: the input changed since the job was planned:\n  "
-            + "\n  ".join(changed)
-            + "\nrestore it, or start a new output folder for the new one"
-        )
+    refuse_other_input(ledger, source.objects, "input")
     if changed := differences(digests, _fetched(config)):
         raise LedgerError(f"{output}: the scorers' weights changed:\n  " + "\n  ".join(changed))
     ledger.plan_retries()
@@ -181,27 +177,8 @@ def opened_source(output: str) -> ImageSource:
     Raises:
         LedgerError: There is no `score` job in the folder.
     """
-    config, _ = _recorded(Ledger.load(output), output, ())
+    config, _ = recorded_config(ScoreConfig, Ledger.load(output), JOB, WEIGHTS, ())
     return _open_source(config)
-
-
-def _recorded(ledger: Ledger, output: str, overrides: Sequence[str]) -> tuple[ScoreConfig, dict[str, str]]:
-    """The configuration of a run as its run.json has it, and the digests of its weights.
-
-    Raises:
-        LedgerError: It is of another job, or an override would change the output.
-    """
-    if ledger.spec.job != JOB:
-        raise LedgerError(f"{output}: a run of '{ledger.spec.job}', not of '{JOB}'")
-    request = dict(ledger.spec.config)
-    digests = request.pop("weights")
-    values = merged(request, ledger.spec.settings | {"output": output})
-    config = build_config(ScoreConfig, values, overrides, f"{output}/run.json")
-    if changed := differences(request, identity(config)):
-        raise LedgerError(
-            f"{output}: a retry cannot change what determines the output:\n  " + "\n  ".join(changed)
-        )
-    return config, digests
 
 
 def _open_source(config: ScoreConfig) -> ImageSource:

@@ -9,7 +9,6 @@ written does not depend on how many workers there are: the parts of the work are
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +107,7 @@ def _finished(output: Storage, request: dict[str, Any]) -> dict[str, Any]:
 
 def _manifest_digest(uri: str) -> str:
     try:
-        return hashlib.sha256(open_storage(uri).read(MANIFEST_PATH)).hexdigest()
+        return open_storage(uri).sha256(MANIFEST_PATH)
     except ObjectMissingError as error:
         raise DedupError(
             f"{uri}: no manifest.json; name a dataset of scores, and finish its run if it has not"

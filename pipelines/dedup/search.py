@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayTaskError
 
 from pipelines.dedup import tasks
 from pipelines.dedup.columns import (
@@ -24,8 +23,8 @@ from pipelines.dedup.columns import (
 from pipelines.dedup.near import num_blocks
 from pipelines.dedup.pairs import Target
 from pipelines.dedup.settings import DedupSettings, NearSettings, SemanticSettings
-from pipelines.errors import RefusalError
 from pipelines.storage import Storage
+from pipelines.tasks import task_result
 from schemas.manifest import ObjectEntry
 
 PIECE_ROWS, MAX_PIECES = 65_536, 400
@@ -100,7 +99,7 @@ class Search:
             *[near_part.remote(self.target, number, *part) for number, part in enumerate(parts)], strict=True
         )
         all_firsts, count = ray.remote(tasks.joined_firsts).options(num_returns=2, **_SPREAD).remote(*firsts)
-        blocks = num_blocks(_result(count), settings.max_hamming)
+        blocks = num_blocks(task_result(count), settings.max_hamming)
         num_tables = math.comb(blocks, settings.max_hamming)
         step = math.ceil(num_tables / MAX_TABLE_TASKS)
         near_tables = ray.remote(tasks.near_tables).options(**_SPREAD)
@@ -163,10 +162,10 @@ class Search:
                 self.on_progress(kind, len(found) - len(waiting), len(found))
             done, waiting = ray.wait(waiting, fetch_local=False)
             for reference in done:
-                _result(reference)
+                task_result(reference)
         if self.on_progress is not None:
             self.on_progress(kind, len(found), len(found))
-        return [entry for reference in found for entry in _result(reference)]
+        return [entry for reference in found for entry in task_result(reference)]
 
 
 def _refuse_other_widths(widths: dict[str, int | None]) -> None:
@@ -182,12 +181,3 @@ def _refuse_other_widths(widths: dict[str, int | None]) -> None:
 def _listed(references: Any, count: int) -> list[Any]:
     """What a task with that many results gives, as a list."""
     return list(references) if count > 1 else [references]
-
-
-def _result(reference: Any) -> Any:
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        if isinstance(error.cause, RefusalError):
-            raise error.cause from error
-        raise

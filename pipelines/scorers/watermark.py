@@ -20,8 +20,8 @@ from pipelines.scorers.state_dicts import fill
 
 BACKBONE = "efficientnet_b3"
 """timm's name today of what the authors call efficientnet_b3a."""
-WATERMARK, CLEAR = 0, 1
-"""Its two classes."""
+WATERMARK = 0
+"""Of its two classes; the other is an image without one."""
 PREPROCESSING = Preprocessing(
     height=256,
     width=256,

@@ -9,17 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from pipelines.errors import RefusalError
-from pipelines.inputs import find_parquet
+from pipelines.inputs import find_parquet, read_batches
 from pipelines.manifest import read_manifest
 from pipelines.storage import open_storage
 
 NUM_SAMPLES = 12
-_BATCH_ROWS = 65_536
 _COLUMNS = ["row_id", "uid", "kept", "rule", "value", "threshold"]
 
 
@@ -152,8 +150,4 @@ def _count(mask: pa.ChunkedArray) -> int:
 
 
 def _decisions(uri: str) -> Iterator[pa.Table]:
-    found = find_parquet(uri)
-    for item in found.objects:
-        with found.storage.open(item.path) as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(_BATCH_ROWS, columns=_COLUMNS):
-                yield pa.table(batch)
+    return (pa.table(batch) for batch in read_batches(find_parquet(uri), _COLUMNS))

@@ -11,14 +11,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipelines.inputs import ParquetInput
+from pipelines.inputs import ParquetInput, open_parquet, read_batches
 
 ORDINAL, DECISION = "__ordinal", "__rule"
 """Columns of the table: an image's place in the input, and the rule that dropped it."""
 FACTS = ("row_id", "uid", "image_id", "source_path", "source_row")
-_BATCH_ROWS = 65_536
 _MEMORY = "2GB"
 
 
@@ -57,7 +55,7 @@ def images_table(scores: ParquetInput, wanted: Sequence[str]) -> Iterator[duckdb
 def schema_of(scores: ParquetInput) -> pa.Schema:
     """The columns of a dataset of scores."""
     with scores.storage.open(scores.objects[0].path) as stream:
-        return pq.ParquetFile(stream).schema_arrow
+        return open_parquet(stream, scores.storage.uri_of(scores.objects[0].path)).schema_arrow
 
 
 def readable(schema: pa.Schema) -> list[str]:
@@ -72,14 +70,11 @@ def _reader(scores: ParquetInput, names: Sequence[str]) -> pa.RecordBatchReader:
 
     def batches() -> Iterator[pa.RecordBatch]:
         start = 0
-        for item in scores.objects:
-            with scores.storage.open(item.path) as stream:
-                file = pq.ParquetFile(stream)
-                for batch in file.iter_batches(_BATCH_ROWS, columns=list(names)):
-                    columns = [_without_nan(batch[field.name]).cast(field.type) for field in fields]
-                    columns.append(pa.array(np.arange(start, start + batch.num_rows)))
-                    start += batch.num_rows
-                    yield pa.record_batch(columns, schema=chosen)
+        for batch in read_batches(scores, names):
+            columns = [_without_nan(batch[field.name]).cast(field.type) for field in fields]
+            columns.append(pa.array(np.arange(start, start + batch.num_rows)))
+            start += batch.num_rows
+            yield pa.record_batch(columns, schema=chosen)
 
     return pa.RecordBatchReader.from_batches(chosen, batches())
 

@@ -120,10 +120,9 @@ def read_funnel(selection_uri: str) -> Funnel:
 
 def _request(scores: Storage, duplicates_uri: str | None, recipe: Recipe) -> dict[str, str | None]:
     """What a selection depends on, as digests."""
-    pairs = None if duplicates_uri is None else open_storage(duplicates_uri).read(MANIFEST_PATH)
     return {
-        "scores": hashlib.sha256(scores.read(MANIFEST_PATH)).hexdigest(),
-        "duplicates": None if pairs is None else hashlib.sha256(pairs).hexdigest(),
+        "scores": scores.sha256(MANIFEST_PATH),
+        "duplicates": duplicates_uri and open_storage(duplicates_uri).sha256(MANIFEST_PATH),
         "recipe": hashlib.sha256(json_bytes(identity(recipe))).hexdigest(),
     }
 

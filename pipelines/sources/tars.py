@@ -1,6 +1,5 @@
 """WebDataset tars: samples of one image, its caption in `.txt` and facts about it in `.json`."""
 
-import functools
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -8,11 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.exceptions import RayTaskError
 
 from pipelines.budget import cluster_nodes
-from pipelines.errors import RefusalError
-from pipelines.inputs import read_unit
+from pipelines.inputs import check_unchanged, read_unit
 from pipelines.plan import InputObject, Unit
 from pipelines.sources.byte_ranges import Place, read_places
 from pipelines.sources.interface import ImageSource, SampleError
@@ -20,7 +17,8 @@ from pipelines.sources.rows import Fault, Row, check_unit_bytes, rows_table
 from pipelines.sources.settings import SourceSettings
 from pipelines.sources.sidecars import caption_too_long, json_too_long, sidecar_fields, take_sidecars
 from pipelines.sources.tar_index import ensure_index, index_path
-from pipelines.storage import Storage, StorageError, open_storage
+from pipelines.storage import Storage, open_storage
+from pipelines.tasks import task_result
 from schemas.images import passed_through
 
 _THREADS = 4
@@ -114,20 +112,6 @@ def append_columns(
     return table
 
 
-@functools.lru_cache(maxsize=8)
-def check_unchanged(storage: Storage, path: str, fingerprint: str) -> None:
-    """That an object is the one that was planned; once a process.
-
-    Raises:
-        StorageError: It is another.
-    """
-    if storage.fingerprint(path) != fingerprint:
-        raise StorageError(
-            f"{storage.uri_of(path)}: it changed since the job was planned; "
-            "restore it, or start a new output folder"
-        )
-
-
 def open_tar_source(
     storage: Storage, names: Sequence[str], index_uri: str, settings: SourceSettings, taken: Collection[str]
 ) -> ImageSource:
@@ -158,12 +142,7 @@ def _indexed_by_tasks(storage: Storage, names: Sequence[str], index_storage: Sto
             running[task.remote(storage, item[1], index_storage)] = item[0]
         done, _ = ray.wait(list(running))
         for reference in done:
-            try:
-                objects[running.pop(reference)] = ray.get(reference)
-            except RayTaskError as error:
-                if isinstance(error.cause, RefusalError):
-                    raise error.cause from error
-                raise
+            objects[running.pop(reference)] = task_result(reference)
     return [objects[number] for number in range(len(names))]
 
 

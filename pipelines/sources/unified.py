@@ -49,10 +49,9 @@ def as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         return pa.chunked_array([pa.array(map(_text, column.to_pylist()), kind)])
     if pa.types.is_string(kind) and pa.types.is_binary(plain(column.type)):
         return pa.chunked_array([pa.array([v and v.hex() for v in column.to_pylist()], kind)])
-    try:
-        return column.cast(kind, safe=False)  # 64-bit integers among floats lose digits
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # casts of nested types are incomplete
+    if pa.types.is_nested(kind):  # Arrow casts only some of them
         return pa.chunked_array([pa.array(column.to_pylist(), kind)])
+    return column.cast(kind, safe=False)  # 64-bit integers among floats lose digits
 
 
 def texts(column: pa.ChunkedArray) -> tuple[list[str | None], list[int]]:

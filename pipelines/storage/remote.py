@@ -79,7 +79,7 @@ class FsspecStorage(Storage):
             self._files.pipe_file(self._key(path), data, mode="create" if only_new else "overwrite")
         except FileExistsError:
             return False
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # what fsspec raises where a file system has no such mode
             raise ConditionalWriteError(
                 f"{self.uri_of(path)}: the file system cannot create it only where it is not ({error})"
             ) from error

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from meissonic import Meissonic
-from tests.meissonic.golden import FOLDER
+from tests.meissonic import golden as recorded
+from tests.meissonic.golden import FOLDER, Golden
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,8 @@ def model() -> Meissonic:
 @pytest.fixture(scope="session")
 def folder() -> Path:
     return FOLDER
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    return recorded.load()

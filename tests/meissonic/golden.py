@@ -29,6 +29,10 @@ def tolerance_at(timestep: float, least: float = TOLERANCE) -> float:
     return max(least, 1000 * timestep * 2.0**-23)
 
 
+def close(actual: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
+    torch.testing.assert_close(actual.float(), expected.float(), atol=tolerance, rtol=tolerance)
+
+
 class Golden:
     """The folder's model, tensors and scalars."""
 

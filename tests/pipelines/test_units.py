@@ -16,7 +16,8 @@ from pipelines.inputs import find_parquet
 from pipelines.ledger import Ledger
 from pipelines.manifest import read_entries
 from pipelines.tally import Progress
-from pipelines.units import FailureRateError, JobFailedError, Stage, run_units
+from pipelines.unit_job import Stage
+from pipelines.units import FailureRateError, JobFailedError, run_units
 from pipelines.verify import verify
 from pipelines.worker import Worker
 from tests.pipelines.toys import (

@@ -19,8 +19,8 @@ from pipelines.ledger import Ledger, RunSpec
 from pipelines.plan import Unit, plan_units
 from pipelines.records import Records
 from pipelines.shards import parquet_shard
+from pipelines.unit_job import Stage, UnitJob
 from pipelines.unit_result import UnitResult, commit_unit
-from pipelines.units import Stage, UnitJob
 from pipelines.worker import DeadLetter, Worker, WorkerResult, failed_table
 
 RESULT = pa.schema([("name", pa.string()), ("sample_id", pa.string()), ("square", pa.int64())])
