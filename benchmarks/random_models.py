@@ -31,16 +31,26 @@ def random_model(
     seed: int = 0,
 ) -> Meissonic:
     """A whole model, in evaluation mode."""
-    encoder = random_module(TextEncoder, text, dtype, device, seed)
-    # a buffer, not a weight
-    encoder.tower.attn_mask = encoder.tower.build_causal_mask().to(device, dtype)
     return Meissonic(
         transformer=random_module(Transformer, transformer, dtype, device, seed),
         vq=random_module(VQModel, vq, dtype, device, seed),
-        text_encoder=encoder,
+        text_encoder=random_text_encoder(text, dtype, device, seed),
         tokenizer=Tokenizer.from_folder(TOKENIZER),
         scheduler=SchedulerConfig(mask_token_id=transformer.vocab_size - 1),
     )
+
+
+def random_text_encoder(
+    config: TextConfig,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> TextEncoder:
+    """A text tower, in evaluation mode."""
+    encoder = random_module(TextEncoder, config, dtype, device, seed)
+    # a buffer, not a weight
+    encoder.tower.attn_mask = encoder.tower.build_causal_mask().to(device, dtype)
+    return encoder
 
 
 def random_module(

@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import cost
 from benchmarks.matmul import SquareProduct
 from benchmarks.plain_sampler import GeneratorNoise, SharedNoise, plain_logits, plain_sample_tokens
 from benchmarks.random_models import TOKENIZER_VOCAB, random_model, random_module, random_weights
 from benchmarks.record import RESULTS, load_average, write_result
 from benchmarks.timing import Timings, interleaved, ratios, significant, spread
-from meissonic import Meissonic, SamplerConfig, SampleRequest, TextConfig, TransformerConfig, VQConfig
+from meissonic import Meissonic, SamplerConfig, SampleRequest, TextConfig, TransformerConfig, VQConfig, cost
 from meissonic.layers import rope_table
 from meissonic.masking import masked_counts
 from meissonic.noise import PhiloxNoise

@@ -15,6 +15,8 @@ import click
 from jobs.command import FAILED, command, config_option, json_option, overrides_option
 from jobs.curation import curate_command, retry_scoring, score_command, select_command
 from jobs.ray_session import connect
+from jobs.tokenization import retry_tokenization, tokenize_command
+from jobs.training import export_command, train_command
 from jobs.weights_command import weights_group
 from pipelines.config import load_config
 
@@ -49,8 +51,9 @@ def retry_command(output: str, overrides: tuple[str, ...]) -> None:
     """Run the failed rows of the job in OUTPUT again, with its models and settings."""
     from pipelines.ledger import Ledger
 
-    if Ledger.load(output).spec.job == "score":
-        retry_scoring(output, overrides)
+    other = {"score": retry_scoring, "tokenize": retry_tokenization}.get(Ledger.load(output).spec.job)
+    if other is not None:
+        other(output, overrides)
         return
     from pipelines.generate import open_retry
 
@@ -166,7 +169,15 @@ def _show(value: RunStatus | Estimate, as_json: bool, text: str) -> None:
     click.echo(json.dumps(asdict(value)) if as_json else text)
 
 
-for added in (score_command, curate_command, select_command, weights_group):
+for added in (
+    score_command,
+    curate_command,
+    select_command,
+    tokenize_command,
+    train_command,
+    export_command,
+    weights_group,
+):
     main.add_command(added)
 
 

@@ -16,6 +16,7 @@ from meissonic.config import (
     GenerationConfig,
     SamplerConfig,
     SchedulerConfig,
+    ScoreCondition,
     TextConfig,
     TransformerConfig,
     VQConfig,
@@ -81,10 +82,21 @@ RELEASED_NAMES = (
     *(f"tokenizer/{name}" for name in TOKENIZER_FILES),
 )
 """The files that the loader looks at."""
+VQ_NAMES = tuple(name for name in RELEASED_NAMES if name.startswith("vqvae/"))
 
 
 class CheckpointError(ValueError):
     """A folder that is no complete model: the message lists what is wrong."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfigs:
+    """What the parts of a model are, without their weights; a model to be trained has no transformer yet."""
+
+    transformer: TransformerConfig | None
+    vq: VQConfig
+    text: TextConfig
+    scheduler: SchedulerConfig
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -101,7 +113,11 @@ class Meissonic:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+        cls,
+        folder: str | Path,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        transformer: Transformer | None = None,
     ) -> Self:
         """Load a folder of the released layout from a local path, in evaluation mode.
 
@@ -110,6 +126,7 @@ class Meissonic:
                 else is in it is not looked at.
             dtype: of the weights. With float16 the VQ model stays in float32: its decoder overflows.
             device: where the weights go.
+            transformer: takes the place of the folder's, which is not looked at then.
 
         Raises:
             CheckpointError: a file, field or tensor is missing, extra or of another shape; all are listed.
@@ -117,7 +134,8 @@ class Meissonic:
         folder = Path(folder)
         scheduler_values = _read_config(folder, "scheduler", "scheduler_config.json")
         text_encoder = _load(folder, "text_encoder", TextEncoder, TextConfig)
-        transformer = _load(folder, "transformer", Transformer, TransformerConfig)
+        if transformer is None:
+            transformer = _load(folder, "transformer", Transformer, TransformerConfig)
         vq = _load(folder, "vqvae", VQModel, VQConfig)
         try:
             scheduler = SchedulerConfig.from_json(scheduler_values)
@@ -130,7 +148,11 @@ class Meissonic:
             text_encoder=text_encoder,
             tokenizer=tokenizer,
             scheduler=scheduler,
-            other_fields={part: _read_config(folder, part, "config.json") for part in WEIGHTS},
+            other_fields={
+                part: _read_config(folder, part, "config.json")
+                for part in WEIGHTS
+                if (folder / part / "config.json").is_file()
+            },
         )
         model._check_parts(folder)
         for module in (model.transformer, model.vq, model.text_encoder):
@@ -213,6 +235,26 @@ class Meissonic:
             raise CheckpointError(f"{folder}: the parts do not fit: " + "; ".join(wrong))
 
 
+def read_configs(folder: str | Path) -> ModelConfigs:
+    """The configurations in a model folder; reads no weights.
+
+    Raises:
+        CheckpointError: one but the transformer's is missing or not complete.
+    """
+    folder = Path(folder)
+    try:
+        return ModelConfigs(
+            transformer=TransformerConfig.from_json(_read_config(folder, "transformer", "config.json"))
+            if (folder / "transformer" / "config.json").is_file()
+            else None,
+            vq=VQConfig.from_json(_read_config(folder, "vqvae", "config.json")),
+            text=TextConfig.from_json(_read_config(folder, "text_encoder", "config.json")),
+            scheduler=SchedulerConfig.from_json(_read_config(folder, "scheduler", "scheduler_config.json")),
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+
+
 def read_generation_config(folder: str | Path) -> GenerationConfig:
     """The settings that suit a model: its `generation_config.json`, or what the released pipeline uses.
 
@@ -223,12 +265,26 @@ def read_generation_config(folder: str | Path) -> GenerationConfig:
         values = _read_config(folder, "", GENERATION_CONFIG)
         try:
             sampler = SamplerConfig.from_json(values)
-            return GenerationConfig.from_json(values | {"sampler": sampler})
+            score = values.get("score")
+            condition = None if score is None else ScoreCondition.from_json(score)
+            return GenerationConfig.from_json(values | {"sampler": sampler, "score": condition})
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{folder / GENERATION_CONFIG}: {error}") from error
     compressed = _read_config(folder, "transformer", "config.json").get("downsample")
     side = RELEASED_SIDE if compressed else RELEASED_SIDE // 2
     return GenerationConfig(width=side, height=side)
+
+
+def load_vq(
+    folder: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+) -> VQModel:
+    """The VQ model of a folder that needs to hold nothing else, in evaluation mode.
+
+    Raises:
+        CheckpointError: a file, field or tensor is missing, extra or of another shape.
+    """
+    vq: VQModel = _load(Path(folder), "vqvae", VQModel, VQConfig)
+    return vq.to(device, dtype).eval().requires_grad_(False)
 
 
 def _load(folder: Path, part: str, module_class: Any, config_class: Any) -> Any:

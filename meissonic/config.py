@@ -162,6 +162,53 @@ class SamplerConfig(_FromJson):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoreCondition(_FromJson):
+    """How an image's quality score became the fifth micro-condition in training.
+
+    A line through (`low`, `condition_low`) and (`high`, `condition_high`), level outside of them. For scores
+    that are better when lower, `low` is the larger one.
+
+    Raises:
+        ValueError: a number is not finite, or the line has no inverse.
+    """
+
+    column: str
+    """Where the scores came from, such as "hps_v2_1"."""
+    low: float
+    """A score, as are `high` and `default`."""
+    high: float
+    condition_low: float
+    condition_high: float
+    default: float
+    """Stands for an image without a score, and is asked for where a request names none."""
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high", "condition_low", "condition_high", "default"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"score of {self.column!r}: {name} is {value!r}; it must be a finite number")
+        if self.low == self.high or self.condition_low >= self.condition_high:
+            raise ValueError(
+                f"score of {self.column!r}: low {self.low} and high {self.high} must differ, and "
+                f"condition_low {self.condition_low} be below condition_high {self.condition_high}"
+            )
+
+    def condition(self, value: float) -> float:
+        """The micro-condition of a score."""
+        fraction = _within_unit((value - self.low) / (self.high - self.low))
+        return (1 - fraction) * self.condition_low + fraction * self.condition_high
+
+    def value(self, condition: float) -> float:
+        """The score, between `low` and `high`, of a micro-condition: the inverse of `condition`."""
+        fraction = _within_unit((condition - self.condition_low) / (self.condition_high - self.condition_low))
+        return (1 - fraction) * self.low + fraction * self.high
+
+
+def _within_unit(fraction: float) -> float:
+    return min(max(fraction, 0.0), 1.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class GenerationConfig(_FromJson):
     """The size and settings that suit a model."""
 
@@ -169,7 +216,10 @@ class GenerationConfig(_FromJson):
     """Pixels."""
     height: int
     sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
+    score: ScoreCondition | None = None
+    """What the fifth micro-condition meant in training; None: an aesthetic score, as it is."""
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object."""
-        return self.sampler.to_json() | {"width": self.width, "height": self.height}
+        """One object: size and sampler settings side by side, the score's under `score`."""
+        score = {} if self.score is None else {"score": self.score.to_json()}
+        return self.sampler.to_json() | {"width": self.width, "height": self.height} | score

@@ -5,11 +5,14 @@ Shapes: B batch, N positions, H x W grid, V codes. Source: arXiv 2410.08261 and 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from meissonic.training_noise import Stream, TrainingNoise
 
 IGNORED = -100
 """Label of a position that has no part in the loss."""
@@ -17,9 +20,60 @@ TIMESTEP_SCALE = 1000
 NO_DECAY = ("bias", "layer_norm.weight", "mlm_ln.weight", "embeddings.weight")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """The objective. Defaults: the published one, with conditioning dropout as the paper means it."""
+
+    min_masking_rate: float = 0.0
+    masking_rate_power: float = 1.0
+    """The rate is cos(u^power pi/2): above 1 high rates come more often, where the caption decides."""
+    drop_rate: float = 0.1
+    """How often a sample has the empty prompt instead of its own, for guidance to steer away from."""
+    label_smoothing: float = 0.0
+    sampler_timesteps: float = 0.0
+    """Share of samples that see the sampler's timestep, the steps that remain, instead of 1000 x rate."""
+    sampler_steps: tuple[int, int] = (6, 24)
+    """Fewest and most steps of the schedules of those."""
+
+    def rates(self, noise: TrainingNoise) -> Tensor:
+        """Masking rates, float32 [B]."""
+        uniform_B = noise.uniform(Stream.RATE) ** self.masking_rate_power
+        return masking_rate(uniform_B, self.min_masking_rate)
+
+    def timesteps(self, rate_B: Tensor, noise: TrainingNoise) -> Tensor:
+        """What the model is told of the masking rates, float32 [B]."""
+        scaled_B = rate_B * TIMESTEP_SCALE
+        if self.sampler_timesteps == 0:
+            return scaled_B
+        fewest, most = self.sampler_steps
+        steps_B = (fewest + noise.uniform(Stream.STEPS) * (most + 1 - fewest)).floor()
+        done_B = rate_B.clip(0, 1).acos() * 2 / math.pi
+        remaining_B = (steps_B * (1 - done_B) - 1).round().clip(min=0)
+        return torch.where(noise.uniform(Stream.TIMESTEP) < self.sampler_timesteps, remaining_B, scaled_B)
+
+
 def masking_rate(uniform_B: Tensor, min_rate: float = 0.0) -> Tensor:
     """Cosine masking rates [B] of U(0, 1) draws."""
     return torch.cos(uniform_B * math.pi * 0.5).clip(min=min_rate)
+
+
+def masked_counts(rate_B: Tensor, num_positions: int) -> Tensor:
+    """How many positions each rate masks: round(N x rate), at least one, [B]."""
+    return (num_positions * rate_B).round().clip(min=1)
+
+
+def num_masked(config: ObjectiveConfig, seed: int, index: int, batch_size: int, num_positions: int) -> int:
+    """Masked positions of a whole batch: what its summed loss is divided by.
+
+    Args:
+        config: the objective.
+        seed: of the training.
+        index: of the batch in the order of the data.
+        batch_size: samples, over all workers.
+        num_positions: of each of their grids.
+    """
+    noise = TrainingNoise(seed, index, torch.arange(batch_size))
+    return int(masked_counts(config.rates(noise), num_positions).sum())
 
 
 def mask_tokens(
@@ -36,8 +90,7 @@ def mask_tokens(
     Returns:
         Inputs [B, H, W] and labels [B, H, W], `IGNORED` where nothing was masked.
     """
-    num_masked = (order_BN.shape[1] * rate_B).round().clip(min=1)
-    mask = (order_BN < num_masked[:, None]).view_as(tokens_BHW)
+    mask = (order_BN < masked_counts(rate_B, order_BN.shape[1])[:, None]).view_as(tokens_BHW)
     return tokens_BHW.masked_fill(mask, mask_token_id), tokens_BHW.masked_fill(~mask, IGNORED)
 
 
@@ -59,10 +112,12 @@ def mim_loss(logits_BVHW: Tensor, labels_BHW: Tensor, label_smoothing: float = 0
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Optimizer groups: decay for all but biases, norms of the embedding and head, and the embedding."""
+    """Optimizer groups of what is trained: all but biases, some norms and the token embedding decay."""
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
         (others if any(part in name for part in NO_DECAY) else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 

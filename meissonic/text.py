@@ -76,7 +76,8 @@ class TextEncoder(nn.Module):
         own |= {
             ours: torch.cat([weights[name] for name in theirs]) for ours, theirs in self._joined().items()
         }
-        own["text_projection"] = weights["text_projection.weight"].T
+        # contiguous, as FSDP wants parameters
+        own["text_projection"] = weights["text_projection.weight"].T.contiguous()
         return {f"tower.{name}": weight for name, weight in own.items()}
 
     def _renamed(self) -> dict[str, str]:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from meissonic.config import VQConfig
 
 EPS = 1e-6
+SEARCH_CHUNK = 16_384
+"""Positions whose distances to all codes are held at once: 512 MiB with 8,192 codes."""
 
 
 def _conv3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -197,8 +199,15 @@ class VQModel(nn.Module):
     def nearest_codes(self, latents_BChw: Tensor) -> Tensor:
         """The codebook row of least Euclidean distance to each latent, [B, h, w]."""
         flat = latents_BChw.permute(0, 2, 3, 1)
-        distances = torch.cdist(flat.flatten(0, 2).float(), self.quantize.embedding.weight.float())
-        return distances.argmin(dim=1).view(flat.shape[:3])
+        codes_VC = self.quantize.embedding.weight.float()
+        # |x - c|^2 without |x|^2, which is the same for every code
+        squares_V = codes_VC.pow(2).sum(1)
+        with torch.autocast(latents_BChw.device.type, enabled=False):  # a rounded product finds other codes
+            nearest = [
+                torch.addmm(squares_V, chunk, codes_VC.T, alpha=-2).argmin(dim=1)
+                for chunk in torch.split(flat.flatten(0, 2).float(), SEARCH_CHUNK)
+            ]
+        return torch.cat(nearest).view(flat.shape[:3])
 
     def lookup(self, codes_Bhw: Tensor) -> Tensor:
         """Codes -> their vectors [B, C, h, w]."""

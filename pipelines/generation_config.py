@@ -56,6 +56,9 @@ class GenerateConfig(Config):
         height: The same.
         sampler: For rows that name no settings.
         num_images: Images a prompt, for rows that name no number.
+        score: How good an image is asked for, by rows that do not say: in the units of the scores that the
+            model was trained with, which its `generation_config.json` maps to the fifth micro-condition; of a
+            model without such a mapping the micro-condition itself. Null for the model's own default.
         max_side: Pixels of the longest side that a row may ask for.
         seed: With the prompt's id it makes the seed of rows that have none.
         images: Images in the Parquet shards, in a WebDataset tar beside each, or as files.
@@ -85,6 +88,7 @@ class GenerateConfig(Config):
     height: PositiveInt | None = None
     sampler: SamplerSettings = SamplerSettings()
     num_images: int = Field(default=1, ge=1, le=MAX_IMAGES)
+    score: float | None = Field(default=None, allow_inf_nan=False)
     max_side: int = Field(default=4096, ge=1, le=16_383)
     seed: int = 0
     images: Images = "parquet"

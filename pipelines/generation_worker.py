@@ -9,7 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from meissonic import Meissonic, SampleRequest, decode, sample, to_uint8
+from meissonic.checkpoint import read_generation_config
 from meissonic.sampling import MAX_SEED, BatchShape, batch_shape, check_request
+from pipelines.asked_score import AskedScore
 from pipelines.clock import Clock
 from pipelines.decoding import ImageError
 from pipelines.generation_config import MAX_IMAGES, GenerateConfig, sampler_config
@@ -71,6 +73,7 @@ class GenerationWorker:
         self.config, self.digest, self.prompts_uri = config, models.model_digest, prompts_uri
         folder = fetch_model(config.model, models.model_digest).folder
         self.model = Meissonic.from_pretrained(folder, getattr(torch, config.dtype), device)
+        self.score = AskedScore(default=config.score, mapping=read_generation_config(folder).score)
         codes = self.model.transformer.config.codebook_size
         if codes > MAX_CODES:
             raise ModelError(
@@ -142,6 +145,7 @@ class GenerationWorker:
                 f"the image is {sizes['width']}x{sizes['height']}; max_side is {self.config.max_side}"
             )
         config = sampler_config(self.config.sampler, row)
+        score = self.score.of(row)
         if row["image"] is None and (row["mask"] is not None or row["strength"] is not None):
             raise PromptRowError("mask or strength without an image")
         sources: dict[str, Any] = {"source_image_id": None, "source_mask_id": None}
@@ -153,6 +157,7 @@ class GenerationWorker:
             negative_prompt=row["negative_prompt"] or "",
             seed=seed,
             config=config,
+            score=self.score.condition(score),
             **sizes,
         )
         check_request(self.model, plain)
@@ -168,18 +173,10 @@ class GenerationWorker:
                 sources["source_mask_id"] = image_id(data)
         images = []
         for number in range(count):
-            request = SampleRequest(
-                prompt=plain.prompt,
-                negative_prompt=plain.negative_prompt,
-                seed=seed + number,
-                config=config,
-                **sizes,
-                **inputs,
-            )
+            request = replace(plain, seed=seed + number, **inputs)
             check_request(self.model, request)
-            images.append(
-                Wanted(row=index, request=request, facts=self._facts(row, number, request) | sources)
-            )
+            facts = self._facts(row, number, request, score) | sources
+            images.append(Wanted(row=index, request=request, facts=facts))
         return images
 
     def _seed(self, prompt_id: str) -> int:
@@ -187,7 +184,9 @@ class GenerationWorker:
         # room above, so that image i may have seed + i
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % (MAX_SEED - MAX_IMAGES)
 
-    def _facts(self, row: dict[str, Any], number: int, request: SampleRequest) -> dict[str, Any]:
+    def _facts(
+        self, row: dict[str, Any], number: int, request: SampleRequest, score: float
+    ) -> dict[str, Any]:
         config = request.config
         facts = {
             "prompt_id": row["prompt_id"],
@@ -203,12 +202,14 @@ class GenerationWorker:
             "temperature_end": config.temperature[1],
             "softmax_temperature": config.softmax_temperature,
             "masking_schedule": config.masking_schedule or self.model.scheduler.masking_schedule,
+            "score": score,
             "strength": request.strength if request.image is not None and request.mask is None else None,
             "model_id": self.config.model_id,
             "model_digest": self.digest,
         }
+        left_out = {"model_id"} if self.score.is_told(score) else {"model_id", "score"}
         text = json.dumps(
-            {k: v for k, v in facts.items() if k != "model_id"}, sort_keys=True, ensure_ascii=False
+            {k: v for k, v in facts.items() if k not in left_out}, sort_keys=True, ensure_ascii=False
         )
         return facts | {"sample_id": hashlib.sha256(text.encode()).hexdigest()[:SAMPLE_ID_HEX]}
 

@@ -10,7 +10,12 @@ from pipelines.plan import InputObject
 
 
 def recorded_config(
-    model: type[ConfigT], ledger: Ledger, job: str, fetched: str, overrides: Sequence[str]
+    model: type[ConfigT],
+    ledger: Ledger,
+    job: str,
+    fetched: str,
+    overrides: Sequence[str],
+    derived: Sequence[str] = (),
 ) -> tuple[ConfigT, Any]:
     """The configuration of a run as its run.json has it.
 
@@ -20,6 +25,7 @@ def recorded_config(
         job: Whose run it must be.
         fetched: Key of what the job noted beside its configuration: the digests of what it had fetched.
         overrides: Texts `a.b=value` for settings that do not change the output.
+        derived: Keys of what follows from the configuration, noted for readers.
 
     Returns:
         The configuration, and the value of `fetched`.
@@ -33,6 +39,8 @@ def recorded_config(
         raise LedgerError(f"{output}: a run of '{ledger.spec.job}', not of '{job}'")
     request = dict(ledger.spec.config)
     digests = request.pop(fetched)
+    for key in derived:
+        del request[key]
     values = merged(request, ledger.spec.settings | {"output": output})
     config = build_config(model, values, overrides, f"{output}/run.json")
     if changed := differences(request, identity(config)):

@@ -24,6 +24,7 @@ GENERATIONS = pa.schema(
         pa.field("temperature_end", pa.float64(), nullable=False),  # at the last
         pa.field("softmax_temperature", pa.float64(), nullable=False),
         pa.field("masking_schedule", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),  # that was asked for; the image's own is a scorer's
         pa.field("strength", pa.float64()),  # image-to-image only
         pa.field("source_image_id", pa.string()),  # SHA-256 of the start image's encoded bytes
         pa.field("source_mask_id", pa.string()),
@@ -62,7 +63,7 @@ def generations_schema(
     names = [field.name for field in fields]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
-            f"columns {', '.join(repeated)} of the prompt table have the names of output columns; "
-            "rename them there"
+            f"columns {', '.join(repeated)} of the prompt table or of `scorers` have the names of output "
+            "columns; rename them there"
         )
     return pa.schema(fields, metadata=SHOWN_AS_IMAGES)

@@ -21,6 +21,7 @@ PROMPTS = pa.schema(
         pa.field("num_steps", pa.int32()),
         pa.field("guidance_scale", pa.float64()),
         pa.field("temperature", pa.float64()),  # of the confidence noise at the first step
+        pa.field("score", pa.float64()),  # that the image shall have, as the model's training images had one
         pa.field("num_images", pa.int32()),
         pa.field("image", IMAGE),  # start image: bytes, or a path from the table's folder on, a URI or a URL
         pa.field("mask", IMAGE),  # white where the start image is made anew

@@ -16,7 +16,19 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import decoding, invariance, job, kernels, matmul_rate, numerics, sampling, scoring
+from benchmarks.gpu import (
+    decoding,
+    invariance,
+    job,
+    kernels,
+    matmul_rate,
+    numerics,
+    sampling,
+    scoring,
+    shapes,
+    tokenizing,
+    training,
+)
 from benchmarks.gpu.scale import FULL, SMALL, Scale
 from benchmarks.record import load_average, write_result
 
@@ -28,9 +40,12 @@ MEASUREMENTS: dict[str, Callable[[Scale, str], dict[str, Any]]] = {
     "invariance": invariance.measure,
     "kernels": kernels.measure,
     "scoring": scoring.measure,
+    "tokenizing": tokenizing.measure,
+    "training": training.measure,
     "job": job.measure,
+    "shapes": shapes.measure,
 }
-"""In order: what was made for one and takes memory is dropped before the job."""
+"""In order: what was made for one and takes memory is dropped before the jobs; the last takes six minutes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

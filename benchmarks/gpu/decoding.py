@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from benchmarks import cost
 from benchmarks.gpu.memory import peak_memory, unless_out_of_memory
 from benchmarks.gpu.scale import DTYPE, Scale, main_model
 from benchmarks.matmul import SquareProduct
 from benchmarks.timing import interleaved, ratios, spread
-from meissonic import Meissonic, decode, to_uint8
+from meissonic import Meissonic, cost, decode, to_uint8
 
 
 def measure(scale: Scale, device: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,10 +24,19 @@ def measure(scale: Scale, device: str) -> dict[str, Any]:
     noise = PhiloxNoise([request.seed for request in wanted], device)
     batch = prepare_batch(model, wanted, batch_shape(model, wanted[0]), noise)
     sample_tokens(model, batch, noise)
+    return {
+        "batch_size": len(wanted),
+        "num_steps": NUM_STEPS,
+        **profiled(lambda: sample_tokens(model, batch, noise), device, SHOWN),
+    }
+
+
+def profiled(run: Callable[[], object], device: str, shown: int) -> dict[str, Any]:
+    """Seconds and calls of a run's operations: of all, and of the `shown` that take most."""
     on_gpu = torch.device(device).type == "cuda"
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
     with profile(activities=activities) as profiler:
-        sample_tokens(model, batch, noise)
+        run()
         if on_gpu:
             torch.cuda.synchronize(device)
     attribute = "self_device_time_total" if on_gpu else "self_cpu_time_total"
@@ -36,8 +46,6 @@ def measure(scale: Scale, device: str) -> dict[str, Any]:
         operations = [e for e in operations if e.device_type.name == "CUDA"]
     total = sum(getattr(e, attribute) for e in operations)
     return {
-        "batch_size": len(wanted),
-        "num_steps": NUM_STEPS,
         "total_seconds": significant(total / 1e6),
         "num_calls": sum(e.count for e in operations),
         "largest": [
@@ -47,6 +55,6 @@ def measure(scale: Scale, device: str) -> dict[str, Any]:
                 "seconds": significant(getattr(e, attribute) / 1e6),
                 "share": significant(getattr(e, attribute) / total, 3),
             }
-            for e in operations[:SHOWN]
+            for e in operations[:shown]
         ],
     }

@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from benchmarks import cost
 from benchmarks.gpu.memory import peak_memory, unless_out_of_memory
 from benchmarks.gpu.scale import DTYPE, Scale, main_model, requests
 from benchmarks.matmul import SquareProduct
 from benchmarks.timing import interleaved, ratios, spread
-from meissonic import Meissonic
+from meissonic import Meissonic, cost
 from meissonic.masking import masked_counts
 from meissonic.noise import PhiloxNoise
 from meissonic.sampling import batch_shape, encode_text, prepare_batch, sample_tokens

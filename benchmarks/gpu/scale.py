@@ -44,6 +44,22 @@ class Scale:
     """Of the CLIP that scores: open_clip's name, or a configuration in JSON."""
     clip_images: int
     clip_batch_size: int
+    compiles: bool
+    """Whether compiled models are measured too: a CPU's compiler takes a minute."""
+    training_batch_sizes: tuple[int, ...]
+    """Of micro-batches, the most important first."""
+    tokenizing: tuple[tuple[int, tuple[int, ...]], ...]
+    """Sides of images in pixels, and batch sizes of each, the least first."""
+    shapes_images: int
+    """That a shapes model is trained on."""
+    shapes_width: int
+    """Of its transformer, whose settings follow: changes to `examples/shapes/train.yaml`."""
+    shapes_train: tuple[str, ...]
+    shapes_probe_steps: int
+    shapes_train_s: float
+    """Seconds of its training, about, after so many steps that tell the rate."""
+    shapes_captions: int
+    """Of a set, at most, that are checked."""
 
 
 def _transformer(
@@ -101,6 +117,22 @@ FULL = Scale(
     clip="ViT-L-14",
     clip_images=512,
     clip_batch_size=64,
+    compiles=True,
+    training_batch_sizes=(16, 32, 8),
+    tokenizing=((512, (8, 32, 64)), (1024, (8, 32))),
+    shapes_images=40_000,
+    shapes_width=256,
+    shapes_train=(
+        "transformer.num_layers=4",
+        "transformer.num_single_layers=8",
+        "transformer.num_attention_heads=8",
+        "stages.0.learning_rate=1e-3",
+        "stages.0.warmup_steps=200",
+        "workers.compile=true",
+    ),
+    shapes_probe_steps=200,
+    shapes_train_s=240.0,
+    shapes_captions=300,
 )
 SMALL = Scale(
     transformer=_transformer(double=1, single=1, heads=2, head_dim=16, axes=(4, 6, 6), codes=64),
@@ -130,6 +162,21 @@ SMALL = Scale(
     ),
     clip_images=5,
     clip_batch_size=2,
+    compiles=False,
+    training_batch_sizes=(2, 1),
+    tokenizing=((32, (1, 2)),),
+    shapes_images=300,
+    shapes_width=128,
+    shapes_train=(
+        "transformer.num_layers=1",
+        "transformer.num_single_layers=1",
+        "transformer.num_attention_heads=4",
+        "stages.0.warmup_steps=1",
+        "logging.every_steps=1",
+    ),
+    shapes_probe_steps=2,
+    shapes_train_s=3.0,
+    shapes_captions=4,
 )
 
 

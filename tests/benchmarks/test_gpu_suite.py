@@ -29,9 +29,9 @@ def run(folder: Path, *arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Of all measurements but the job."""
+    """Of all measurements but the jobs."""
     torch.set_num_threads(1)
-    names = [name for name in suite.MEASUREMENTS if name != "job"]
+    names = [name for name in suite.MEASUREMENTS if name not in ("job", "shapes")]
     code, written = run(tmp_path_factory.mktemp("results"), "--only", *names)
     assert code == 0, [w["measures"].get("traceback") for w in written.values()]
     assert sorted(written) == sorted(names)
@@ -79,6 +79,24 @@ def test_precisions_of_scoring_have_rates_and_agree(results: dict[str, dict[str,
         assert measured["least_cosine_to_float32"] > 0.99
 
 
+def test_every_way_to_tokenize_has_a_rate_and_float32_is_exact(results: dict[str, dict[str, Any]]) -> None:
+    by_arm = results["tokenizing"]["measures"]["result"]
+    assert len(by_arm) == 6
+    for name, by_size in by_arm.items():
+        assert by_size["32px_1"]["images_per_s"]["median"] > 0
+        if name == "float32_contiguous":
+            assert by_size["32px_1"]["codes_equal_to_float32"] == 1.0
+
+
+def test_every_way_to_train_has_a_rate_and_its_operations(results: dict[str, dict[str, Any]]) -> None:
+    by_case = results["training"]["measures"]["result"]
+    assert sorted(by_case) == ["eager_1", "eager_2", "eager_2_checkpointed"]
+    for measured in by_case.values():
+        assert measured["samples_per_s"]["median"] > 0
+        assert measured["fraction_of_matmul_rate"]["median"] > 0
+        assert any("mm" in operation["name"] for operation in measured["operations_of_a_step"]["largest"])
+
+
 def test_the_operations_that_take_most_are_named(results: dict[str, dict[str, Any]]) -> None:
     largest = results["kernels"]["measures"]["result"]["largest"]
     assert any("addmm" in operation["name"] for operation in largest)
@@ -94,6 +112,19 @@ def test_the_job_makes_every_image_and_the_sampler_s_tokens(tmp_path: Path) -> N
     assert measures["result"]["images"] == measures["result"]["rows_done"] == 5
     assert measures["result"]["rows_failed"] == 0
     assert measures["result"]["tokens_equal_to_sampler_alone"] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_a_model_is_trained_and_its_images_are_checked(tmp_path: Path) -> None:
+    code, written = run(tmp_path, "--only", "shapes")
+    measures = written["shapes"]["measures"]
+    assert code == 0, measures.get("traceback")
+    result = measures["result"]
+    assert result["training"]["samples_per_s"] > 0
+    assert result["training"]["loss_last_tenth"] < result["training"]["loss_first_tenth"]
+    assert [one["images"] for one in result["alignment"].values()] == [4] * 6
 
 
 def test_a_measurement_that_fails_is_recorded_and_the_others_go_on(

@@ -1,47 +1,19 @@
-"""The training stages: what they learn from, and that a cut-off run goes on as if it was not."""
+"""The training of the parts: what they learn from, and that they are not trained twice."""
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import open_clip
-import pytest
 import torch
 
-from examples.shapes import train_transformer as stage
 from examples.shapes.dataset import sample_scenes
 from examples.shapes.tokenizer import write_tokenizer
-from examples.shapes.train_clip import matches, neighbour, new_clip, text_config, text_tower, write_open_clip
-from examples.shapes.train_transformer import (
-    CaptionEncoder,
-    Phase,
-    TransformerTraining,
-    masking_rates,
-    timesteps,
-    train_transformer,
-)
-from examples.shapes.train_vq import VQTraining, new_vq, train_vq
+from examples.shapes.train_clip import matches, neighbour, new_clip, text_tower, write_open_clip
+from examples.shapes.train_vq import VQTraining, train_vq
 from examples.shapes.training import AveragedWeights, learning_rate_factor
 from examples.shapes.world import Scene, Thing, forget, split_of, spoken
-from meissonic.text import TextEncoder, Tokenizer
-from meissonic.transformer import Transformer
-
-OPTIONS = TransformerTraining(
-    phases=(Phase(num_steps=1, two_object_share=0.0), Phase(num_steps=3, two_object_share=1.0)),
-    batch_size=2,
-    num_images=4,
-    evaluate_every=2,
-)
-
-
-@pytest.fixture
-def captions(tmp_path: Path) -> CaptionEncoder:
-    vocab_size = write_tokenizer(tmp_path / "tokenizer")
-    torch.manual_seed(0)
-    return CaptionEncoder(
-        TextEncoder(text_config(vocab_size)).eval(), Tokenizer.from_folder(tmp_path / "tokenizer")
-    )
+from meissonic.text import Tokenizer
 
 
 def test_the_learning_rate_warms_up_stays_and_falls() -> None:
@@ -84,46 +56,6 @@ def test_matches_are_the_captions_that_are_true() -> None:
         Scene(things=(Thing(place="left"), Thing(place="right"))),
     ]
     assert matches([one], about).tolist() == [[1, 1, 0, 0]]
-
-
-def test_high_masking_rates_are_common() -> None:
-    rates = masking_rates(np.random.default_rng(0), 4000)
-    assert 0 <= float(rates.min()) <= float(rates.max()) <= 1
-    assert float((rates > 0.9).float().mean()) > 0.4
-
-
-def test_timesteps_are_those_of_the_sampler_or_of_the_objective() -> None:
-    rates = masking_rates(np.random.default_rng(0), 4000)
-    steps = timesteps(rates, np.random.default_rng(1))
-    of_objective = steps == rates * 1000
-    assert 0.2 < float(of_objective.float().mean()) < 0.3
-    of_sampler = steps[~of_objective]
-    assert bool((of_sampler == of_sampler.round()).all())
-    assert 0 <= float(of_sampler.min()) <= float(of_sampler.max()) <= 23
-
-
-def test_a_cut_off_run_goes_on_as_if_it_was_not(
-    tmp_path: Path, captions: CaptionEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    vq = new_vq().eval().requires_grad_(False)
-
-    def run(work: Path, *, cut_off: bool) -> Transformer:
-        evaluations = iter([not cut_off, True])
-
-        def evaluate(_: Transformer) -> dict[str, float]:
-            if not next(evaluations):
-                raise KeyboardInterrupt
-            return {}
-
-        return train_transformer(work, vq, captions, OPTIONS, evaluate)
-
-    monkeypatch.setattr(stage, "CONFIG", replace(stage.CONFIG, num_layers=1, num_single_layers=1))
-    whole = run(tmp_path / "whole", cut_off=False)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", cut_off=True)
-    resumed = run(tmp_path / "cut", cut_off=False)
-    for name, value in whole.state_dict().items():
-        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0)
 
 
 def test_a_finished_tokenizer_is_not_trained_again(tmp_path: Path) -> None:

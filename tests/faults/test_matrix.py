@@ -1,10 +1,11 @@
 """The whole engine under every fault of the matrix: afterwards all is as if nothing had happened.
 
-MEISSONIC_RELIABILITY=docs/reliability.md python -m pytest -m "slow or not slow" tests/faults
+MEISSONIC_RELIABILITY=docs/reliability.md python -m pytest -m "" tests/faults
+
+A part of the matrix is run with the slow tests, a fault of each kind; the rest is marked `reliability`.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -34,19 +35,15 @@ from tests.servers.fault_proxy import Fault, FaultProxy
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 NUM_ROWS, NUM_UNITS = 40, 8
-WITH_THE_REAL_SERVER = shutil.which("radosgw") is not None and "MEISSONIC_RELIABILITY" not in os.environ
-SERVERS = [
-    pytest.param(
-        "s3_server",
-        id="mock S3",
-        marks=[
-            pytest.mark.s3,
-            pytest.mark.slow,
-            pytest.mark.skipif(WITH_THE_REAL_SERVER, reason="the same runs on Ceph here"),
-        ],
-    ),
-    pytest.param("ceph_server", id="Ceph", marks=[pytest.mark.s3, pytest.mark.ceph, pytest.mark.slow]),
-]
+KILLED_OFTEN = (
+    "driver killed between dead letters and commit",
+    "writing task killed between data and commit",
+)
+FAILS_OFTEN = {"mock S3": "403 in the middle", "Ceph": "commit written, answer lost"}
+SERVERS = {
+    "mock S3": ("s3_server", [pytest.mark.s3]),
+    "Ceph": ("ceph_server", [pytest.mark.s3, pytest.mark.ceph]),
+}
 Told = Callable[[Row, str, int], None]
 
 
@@ -116,8 +113,14 @@ def run_struck(kill: Kill, output: str, undisturbed: Undisturbed, tmp_path: Path
     assert marker.exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.name)
+def seldom_or_often(often: bool) -> pytest.MarkDecorator:
+    return pytest.mark.slow if often else pytest.mark.reliability
+
+
+@pytest.mark.parametrize(
+    "kill",
+    [pytest.param(k, id=k.name, marks=seldom_or_often(k.name in KILLED_OFTEN)) for k in KILLS],
+)
 def test_a_process_dies_at_a_write(kill: Kill, undisturbed: Undisturbed, tmp_path: Path, tell: Told) -> None:
     output = str(tmp_path / "out")
     run_struck(kill, output, undisturbed, tmp_path)
@@ -137,15 +140,23 @@ def copied(source: str, uri: str) -> str:
     return uri
 
 
-@pytest.mark.parametrize("proxy", SERVERS, indirect=True)
-@pytest.mark.parametrize("row", SERVER, ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    ("proxy", "place", "row"),
+    [
+        pytest.param(
+            server,
+            place,
+            row,
+            id=f"{place}-{row.name}",
+            marks=[*marks, seldom_or_often(row.name == FAILS_OFTEN[place])],
+        )
+        for place, (server, marks) in SERVERS.items()
+        for row in SERVER
+    ],
+    indirect=["proxy"],
+)
 def test_a_server_fails(
-    row: ServerFault,
-    proxy: FaultProxy,
-    undisturbed: Undisturbed,
-    tmp_path: Path,
-    tell: Told,
-    request: pytest.FixtureRequest,
+    row: ServerFault, proxy: FaultProxy, place: str, undisturbed: Undisturbed, tmp_path: Path, tell: Told
 ) -> None:
     root = f"s3://bucket/{uuid.uuid4().hex}?endpoint_url={proxy.url}&retry_s="
     root += "2" if "retry_s" in row.name else "60"
@@ -161,7 +172,6 @@ def test_a_server_fails(
     assert proxy.hits > 0
     proxy.clear()
     inject(proxy, row.next_run)
-    place = "Ceph" if "Ceph" in request.node.name else "mock S3"
     tell(row, place, resume(output, there, tmp_path))
     assert not row.next_run or proxy.hits > 0
 
@@ -171,7 +181,7 @@ def inject(proxy: FaultProxy, faults: Iterable[Fault]) -> None:
         proxy.inject(fault)
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.s3
 @pytest.mark.parametrize("proxy", ["s3_server"], indirect=True)
 def test_a_server_without_conditional_writes(
@@ -193,7 +203,7 @@ def test_a_worker_is_killed_in_the_middle(undisturbed: Undisturbed, tmp_path: Pa
     tell(matrix.ACTOR_KILLED, "folder", resume(output, undisturbed, tmp_path))
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_a_node_is_lost(undisturbed: Undisturbed, tmp_path: Path, tell: Told) -> None:
     output = str(tmp_path / "out")
     command = [sys.executable, "-m", "tests.faults.lost_node", output, undisturbed.source]

@@ -48,7 +48,8 @@ SKEWS_S = st.sampled_from([0.0, -1e6, 1e6])
 FAST = settings(
     max_examples=25, stateful_step_count=25, deadline=None, derandomize=True, database=None, print_blob=True
 )
-DEEP = settings(FAST, max_examples=500, stateful_step_count=20)
+DEEP = settings(FAST, max_examples=125, stateful_step_count=20)
+DEEPEST = settings(DEEP, max_examples=500)
 
 
 class Inline(Executor):
@@ -214,6 +215,12 @@ def test_any_number_of_programs_may_run_and_die() -> None:
     run_state_machine_as_test(Protocol, settings=FAST)
 
 
-@pytest.mark.slow
-def test_any_number_of_programs_may_run_and_die_for_long() -> None:
-    run_state_machine_as_test(Protocol, settings=DEEP)
+@pytest.mark.parametrize(
+    "depth",
+    [
+        pytest.param(DEEP, id="long", marks=pytest.mark.slow),
+        pytest.param(DEEPEST, id="longer", marks=[pytest.mark.reliability, pytest.mark.timeout(1800)]),
+    ],
+)
+def test_any_number_of_programs_may_run_and_die_for_long(depth: settings) -> None:
+    run_state_machine_as_test(Protocol, settings=depth)

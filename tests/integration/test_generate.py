@@ -74,6 +74,7 @@ def test_every_prompt_becomes_its_images(finished: Path) -> None:
     assert table["sample_index"].to_pylist() == [0, 0, 0, 0, 0, 1, 0, 0, 0]
     assert table["number"].to_pylist() == [0, 1, 2, 3, 4, 4, 5, 6, 7]
     assert len(set(table["sample_id"].to_pylist())) == 9
+    assert set(table["score"].to_pylist()) == {6.0}
     assert verify(str(finished)).problems == []
     card = (finished / "README.md").read_text()
     assert "9 samples for 8 of 8 prompts" in card

@@ -61,6 +61,8 @@ def test_missing_settings_are_named_with_their_remedy(call) -> None:  # type: ig
         ("sampler.num_step=3", "did you mean 'num_steps'?"),
         ("sampler.num_steps=0", "sampler.num_steps = 0: Input should be greater than 0"),
         ("sampler.guidance_scale=.nan", "sampler.guidance_scale = nan"),
+        ("score=.nan", "score = nan"),
+        ("score=high", "score = 'high'"),
         ("images=zip", "images = 'zip'"),
         ("batch_size=many", "batch_size = 'many'"),
     ],

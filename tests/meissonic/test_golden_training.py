@@ -56,7 +56,7 @@ def test_training_loss_and_gradients(golden: Golden) -> None:
 
 
 def test_weight_decay_leaves_out_the_recorded_parameters(golden: Golden) -> None:
-    model = golden.model.transformer
+    model = golden.model.transformer.requires_grad_(True)
     names = {id(p): n for n, p in model.named_parameters()}
     _, undecayed = parameter_groups(model, weight_decay=0.1)
     assert {names[id(p)] for p in undecayed["params"]} == set(golden.values["train/no_decay_params"])  # type: ignore[attr-defined]

@@ -45,8 +45,9 @@ def png(width: int, height: int) -> bytes:
     return encode_image(pixels, "png", 95)
 
 
-def tiny_worker() -> GenerationWorker:
-    config = with_model_settings(CONFIG, TINY, "tiny")
+def tiny_worker(folder: Path = TINY, **settings: Any) -> GenerationWorker:
+    asked = CONFIG.model_copy(update={"model": str(folder)} | settings)
+    config = with_model_settings(asked, folder, "tiny")
     return GenerationWorker(
-        config, GenerationModels(model_digest=folder_digest(TINY), scorer_digests={}), "."
+        config, GenerationModels(model_digest=folder_digest(folder), scorer_digests={}), "."
     )

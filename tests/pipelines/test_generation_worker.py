@@ -48,6 +48,7 @@ def test_every_image_has_what_makes_it_again(worker: GenerationWorker) -> None:
             seed=row["seed"],
             width=row["width"],
             height=row["height"],
+            score=row["score"],
             config=generation_worker.sampler_config(worker.config.sampler, row),
         )
         ((_, tokens),) = sample(worker.model, [request], batch_size=4)
@@ -72,13 +73,15 @@ def test_settings_of_a_row_win_over_the_jobs(worker: GenerationWorker) -> None:
             num_steps=[2, None],
             guidance_scale=[1.0, None],
             temperature=[0.5, None],
+            score=[8.5, None],
             negative_prompt=["blurry", None],
         )
     ).table
     first, second = table.to_pylist()
-    given = ("seed", "width", "height", "num_steps", "guidance_scale", "temperature", "negative_prompt")
-    assert [first[n] for n in given] == [5, 128, 64, 2, 1.0, 0.5, "blurry"]
-    assert [second[n] for n in given[1:]] == [64, 64, 3, 9.0, 2.0, ""]
+    given = ("seed", "width", "height", "num_steps", "guidance_scale", "temperature", "score")
+    assert [first[n] for n in given] == [5, 128, 64, 2, 1.0, 0.5, 8.5]
+    assert [second[n] for n in given[1:]] == [64, 64, 3, 9.0, 2.0, 6.0]
+    assert (first["negative_prompt"], second["negative_prompt"]) == ("blurry", "")
 
 
 def test_rows_that_cannot_be_made_become_dead_letters_and_the_rest_goes_on(worker: GenerationWorker) -> None:
@@ -93,6 +96,8 @@ def test_rows_that_cannot_be_made_become_dead_letters_and_the_rest_goes_on(worke
         ({"width": 2**30}, "prompt", "max_side is 4096"),
         ({"seed": -1}, "prompt", "seed is -1"),
         ({"guidance_scale": float("nan")}, "prompt", "guidance_scale is nan"),
+        ({"score": float("nan")}, "prompt", "score is nan; it must be a finite number"),
+        ({"score": float("-inf")}, "prompt", "score is -inf; it must be a finite number"),
         ({"temperature": -1.0}, "prompt", "temperature is"),
         ({"strength": 0.5}, "prompt", "without an image"),
         ({"mask": png(64, 64)}, "prompt", "without an image"),

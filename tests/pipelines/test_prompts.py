@@ -36,10 +36,10 @@ def test_a_column_of_prompts_is_enough(tmp_path: Path) -> None:
 
 
 def test_other_columns_pass_through_with_their_types(tmp_path: Path) -> None:
-    columns = {"prompt": ["a"], "tags": [["x", "y"]], "score": pa.array([0.5], pa.float32())}
+    columns = {"prompt": ["a"], "tags": [["x", "y"]], "stars": pa.array([0.5], pa.float32())}
     rows = read_all(write(tmp_path / "p.parquet", columns))
     assert rows["tags"].to_pylist() == [["x", "y"]]
-    assert rows["score"].type == pa.float32()
+    assert rows["stars"].type == pa.float32()
 
 
 def test_lossless_types_are_coerced(tmp_path: Path) -> None:
@@ -82,6 +82,7 @@ def test_images_come_as_bytes_paths_or_structs(tmp_path: Path, column: pa.Array,
         ({"prompt": ["a", "b"], "seed": ["1", "2"]}, ["column 'seed'", "string", "row 0"]),
         ({"prompt": ["a", "b"], "seed": [1.0, 2.5]}, ["column 'seed'", "row 1", "2.5"]),
         ({"prompt": ["a", "b"], "width": [64, 2**40]}, ["column 'width'", "row 1", str(2**40)]),
+        ({"prompt": ["a", "b"], "score": ["6", "high"]}, ["column 'score'", "string", "row 0"]),
         ({"prompt": ["a", "b"], "num_images": [True, False]}, ["column 'num_images'", "bool"]),
         ({"prompt": ["a", "b"], "image": [1, 2]}, ["column 'image'", "int64"]),
         ({"prompt": ["a", "b"], "prompt_id": ["x", "x"]}, ["column 'prompt_id'", "row 1", "'x'", "row 0"]),

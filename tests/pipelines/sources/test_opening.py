@@ -88,7 +88,8 @@ def generated(number: int) -> dict[str, Any]:
     sample_id = hashlib.sha256(b"%d" % number).hexdigest()[:32]
     texts = dict.fromkeys(("negative_prompt", "masking_schedule", "model_id", "model_digest"), "x")
     numbers = dict.fromkeys(("sample_index", "seed", "width", "height", "num_steps"), number)
-    numbers |= dict.fromkeys(("guidance_scale", "temperature", "temperature_end", "softmax_temperature"), 1)
+    settings = ("guidance_scale", "temperature", "temperature_end", "softmax_temperature", "score")
+    numbers |= dict.fromkeys(settings, 1)
     return {
         **texts,
         **numbers,

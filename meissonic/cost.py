@@ -126,6 +126,25 @@ def sampling_flops(
     return sum(blocks + head_flops(config, halves * count, count) for count in masked_counts)
 
 
+def training_flops(
+    config: TransformerConfig, height: int, width: int, num_masked: float, num_text: int = TEXT_LENGTH
+) -> float:
+    """A step's products for one sample: the forward, and twice as much for the gradients.
+
+    The head counts at the masked positions alone, where the loss is; recomputed activations do not count.
+
+    Args:
+        config: of the transformer.
+        height: of the token grid.
+        width: of the token grid.
+        num_masked: masked positions, on average.
+        num_text: text positions.
+    """
+    d = config.width
+    head = num_masked * (2 * d**2 + 2 * d * config.codebook_size)
+    return 3 * (forward_flops(config, height, width, num_text).without_head + head)
+
+
 def plain_sampling_flops(
     config: TransformerConfig,
     height: int,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import cost
+from meissonic import cost
 from meissonic.config import TextConfig, TransformerConfig, VQConfig
 from meissonic.masking import masked_counts
 from meissonic.text import TextEncoder

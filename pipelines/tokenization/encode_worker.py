@@ -1,0 +1,140 @@
+"""The worker that holds the VQ model: crops become codes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from pipelines.clock import Clock
+from pipelines.tokenization.settings import TokenizeConfig
+from pipelines.tokenization.vq import VQFacts, fetched_vq
+from pipelines.worker import WorkerResult
+
+MADE = pa.schema(
+    [
+        pa.field("token_id", pa.string()),
+        pa.field("row_id", pa.string()),
+        pa.field("image_id", pa.string()),
+        pa.field("caption", pa.string()),
+        pa.field("captions", pa.list_(pa.string())),
+        pa.field("crop", pa.int16()),
+        pa.field("grid_height", pa.int16()),
+        pa.field("grid_width", pa.int16()),
+        pa.field("original_width", pa.int32()),
+        pa.field("original_height", pa.int32()),
+        pa.field("crop_top", pa.int32()),
+        pa.field("crop_left", pa.int32()),
+        pa.field("score", pa.float32()),
+        pa.field("vq_digest", pa.string()),
+        pa.field("tokens", pa.list_(pa.uint16())),  # of any grid; a shard has them at one size
+    ]
+)
+"""What the worker gives: the columns of a token store."""
+_COPIED = ("row_id", "image_id", "caption", "captions", "original_width", "original_height", "score")
+
+
+class EncodeWorker:
+    """Encodes crops, on this worker's GPU or the CPU where Ray gave it none."""
+
+    def __init__(self, config: TokenizeConfig, vq: VQFacts) -> None:
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32: codes must be those of the CPU
+        on_gpu = config.encoders.num_gpus != 0 and torch.cuda.is_available()
+        self.device = torch.device("cuda" if on_gpu else "cpu")
+        if config.encoders.threads_per_actor is not None:
+            torch.set_num_threads(config.encoders.threads_per_actor)
+        self.config, self.vq = config, vq
+        self.model = fetched_vq(config.model, vq.digest).to(self.device).to(memory_format=torch.channels_last)
+        self.batch_sizes: dict[tuple[int, int], int] = {}  # what fits, where the config's did not
+
+    def process(self, rows: pa.Table) -> WorkerResult:
+        """Rows of CROPPED -> one row of MADE a crop."""
+        clock, events = Clock(), Counter[str]()
+        sizes = list(zip(rows["height"].to_pylist(), rows["width"].to_pylist(), strict=True))
+        crops = rows["crops"].combine_chunks()
+        starts = crops.offsets.to_pylist()
+        flat = crops.flatten()
+        codes: dict[int, NDArray[np.uint16]] = {}
+        for height, width in dict.fromkeys(sizes):
+            places = [
+                place
+                for row, size in enumerate(sizes)
+                if size == (height, width)
+                for place in range(starts[row] - starts[0], starts[row + 1] - starts[0])
+            ]
+            pixels = [
+                np.frombuffer(flat.field("pixels")[place].as_buffer(), np.uint8).reshape(height, width, 3)
+                for place in places
+            ]
+            with clock.measured("encode"):
+                encoded = self._encode(pixels, (height, width), events)
+            codes |= dict(zip(places, encoded, strict=True))
+        with clock.measured("rows"):
+            table = self._table(rows, flat, np.diff(starts), codes)
+        return WorkerResult(table=table, seconds=clock.seconds, events=dict(events))
+
+    def _encode(
+        self, pixels: list[NDArray[np.uint8]], size: tuple[int, int], events: Counter[str]
+    ) -> list[NDArray[np.uint16]]:
+        """Codes of crops of one size; when memory runs out, in batches of half the size, also from then on.
+
+        Raises:
+            MemoryError: It does not suffice for a single crop.
+        """
+        made: list[NDArray[np.uint16]] = []
+        while len(made) < len(pixels):
+            batch_size = self.batch_sizes.get(size, self.config.batch_size)
+            try:
+                made += self._batch(pixels[len(made) : len(made) + batch_size], batch_size)
+            except torch.OutOfMemoryError as error:
+                events[f"out of memory at {size[1]}x{size[0]}, batch {batch_size}"] += 1
+                if batch_size == 1:
+                    raise MemoryError(f"no memory for one crop of {size[1]}x{size[0]}") from error
+                self.batch_sizes[size] = batch_size // 2
+                torch.cuda.empty_cache()
+        return made
+
+    @torch.inference_mode()
+    def _batch(self, pixels: list[NDArray[np.uint8]], batch_size: int) -> list[NDArray[np.uint16]]:
+        """Codes of some crops, filled up to the batch size: so a crop's do not depend on their number."""
+        filled = np.stack(pixels + [pixels[-1]] * (batch_size - len(pixels)))
+        bytes_BHW3 = torch.from_numpy(filled).to(self.device)
+        pixels_B3HW = bytes_BHW3.permute(0, 3, 1, 2).float() / 255  # channels last in memory, as the model
+        mixed = self.config.dtype == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            latents = self.model.latents(pixels_B3HW)
+        codes_Bhw = self.model.nearest_codes(latents.float())
+        return list(codes_Bhw[: len(pixels)].flatten(1).cpu().numpy().astype(np.uint16))
+
+    def _table(
+        self,
+        rows: pa.Table,
+        crops: pa.StructArray,
+        counts: NDArray[np.int64],
+        codes: dict[int, NDArray[np.uint16]],
+    ) -> pa.Table:
+        repeated = rows.select(_COPIED).take(pa.array(np.repeat(np.arange(rows.num_rows), counts)))
+        numbers = np.concatenate([np.arange(count) for count in counts]) if len(counts) else counts
+        ids = [f"{row}#{n}" for row, n in zip(repeated["row_id"].to_pylist(), numbers, strict=True)]
+        sides = {
+            f"grid_{side}": np.repeat(rows[side].to_numpy() // self.vq.factor, counts)
+            for side in ("height", "width")
+        }
+        columns: dict[str, object] = {
+            "token_id": ids,
+            "crop": numbers,
+            "crop_top": crops.field("top"),
+            "crop_left": crops.field("left"),
+            "vq_digest": [self.vq.digest] * len(ids),
+            "tokens": [codes[place] for place in range(len(ids))],
+        }
+        columns |= sides | {name: repeated[name] for name in _COPIED}
+        return pa.table(
+            {
+                f.name: columns[f.name] if f.name in _COPIED else pa.array(columns[f.name], f.type)
+                for f in MADE
+            }
+        )

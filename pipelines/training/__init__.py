@@ -1,0 +1,1 @@
+"""Training: the samples of each step, the workers that run the steps, checkpoints, what is exported."""

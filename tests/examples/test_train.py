@@ -1,0 +1,56 @@
+"""The chain of the shapes world in its short form: what it learns, and that no step is done twice."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from examples.shapes.train import FULL, LOG, MODEL, SHORT, Chain
+from meissonic.checkpoint import Meissonic
+from pipelines.errors import RefusalError
+
+
+def read_log(model: Path) -> dict[str, list[dict[str, Any]]]:
+    lines = [json.loads(line) for line in (model / LOG).read_text().splitlines()]
+    return {
+        kind: [line for line in lines if line["kind"] == kind] for kind in ("loss", "validation", "accuracy")
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(1500)
+def test_the_short_chain_learns_colours(tmp_path: Path, local_ray: None) -> None:
+    work, model = tmp_path / "work", tmp_path / "model"
+    chain = Chain(work, model, MODEL, SHORT)
+    for step in ("curate", "train"):
+        chain.run(step)
+    checkpoints = sorted((work / "training/stages/main/checkpoints").iterdir())
+    chain.run()
+    assert sorted((work / "training/stages/main/checkpoints").iterdir()) == checkpoints
+
+    log = read_log(model)
+    losses = [line["loss"] for line in log["loss"]]
+    assert np.mean(losses[-5:]) < 0.6 * losses[0]
+    validation = [line["loss"]["1"] for line in log["validation"]]
+    assert validation[-1] < validation[0]
+    (accuracy,) = log["accuracy"]
+    assert accuracy["two_shapes"]["images"] == SHORT.num_prompts[1]
+    assert accuracy["two_shapes"]["color"] > 0.8
+
+    trained = Meissonic.from_pretrained(model)
+    assert trained.transformer.config == Meissonic.from_pretrained(MODEL).transformer.config
+    assert {"held_out.png", "loss.png"} <= {path.name for path in work.iterdir()}
+    assert sorted(path.name for path in (work / "training/stages/main/samples").iterdir())
+
+
+def test_a_folder_of_another_training_is_refused(tmp_path: Path) -> None:
+    few = replace(SHORT, images=replace(SHORT.images, num_images=10, num_copies=1))
+    Chain(tmp_path / "work", tmp_path / "model", MODEL, few).run("draw")
+    with pytest.raises(RefusalError, match="holds something else"):
+        Chain(tmp_path / "work", tmp_path / "model", MODEL, FULL).run("draw")
+    with pytest.raises(RefusalError, match="holds something else"):
+        Chain(tmp_path / "other", MODEL, MODEL, few).run("draw")
