@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
+# In the order of their names: the long tests of whole jobs come early, and short ones fill the end.
+BY_FILE = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export RAY_USAGE_STATS_ENABLED = 0
 
 .PHONY: demo test slow check lint format clean reliability
@@ -10,15 +12,15 @@ demo: $(VENV)/ready
 	$(RUN) -m examples.shapes.demo
 
 test: $(VENV)/ready
-	$(RUN) -m pytest --numprocesses 2 --dist loadfile
+	$(RUN) -m pytest $(BY_FILE)
 
 slow: $(VENV)/ready
-	$(RUN) -m pytest -m slow --numprocesses 2 --dist loadfile
+	$(RUN) -m pytest -m "slow and not reliability" $(BY_FILE)
 
-# Runs every fault of the matrix, on a Ceph gateway too where its packages are installed, and the protocol's histories
-# at full length; writes the table of the results. `make slow` runs a part of it.
+# Runs every fault of the matrix, on a Ceph gateway too where its packages are installed, the protocol's histories at
+# full length and every whole job; writes the table of the matrix. `make slow` runs a part of them.
 reliability: $(VENV)/ready
-	MEISSONIC_RELIABILITY=docs/reliability.md $(RUN) -m pytest -m "" tests/faults
+	MEISSONIC_RELIABILITY=docs/reliability.md $(RUN) -m pytest -m "" tests/faults tests/integration
 
 check: lint test
 

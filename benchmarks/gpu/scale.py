@@ -120,7 +120,7 @@ FULL = Scale(
     compiles=True,
     training_batch_sizes=(16, 32, 8),
     tokenizing=((512, (8, 32, 64)), (1024, (8, 32))),
-    shapes_images=40_000,
+    shapes_images=24_000,
     shapes_width=256,
     shapes_train=(
         "transformer.num_layers=4",
@@ -131,7 +131,7 @@ FULL = Scale(
         "workers.compile=true",
     ),
     shapes_probe_steps=200,
-    shapes_train_s=240.0,
+    shapes_train_s=150.0,
     shapes_captions=300,
 )
 SMALL = Scale(

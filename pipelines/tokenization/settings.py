@@ -84,7 +84,7 @@ class TokenizeConfig(Config):
         validation_share: Part of the images, by a hash of their bytes, that is held out.
         unit_rows: Images a unit: what is done again when a worker dies.
         batch_size: Crops a batch. It can change codes of crops that lie between two, as can the next.
-        dtype: Of the VQ model's products; the nearest code is searched in float32.
+        dtype: Of the VQ encoder; the nearest code is searched in float32.
         croppers: The workers that decode and crop, without GPU.
         encoders: The workers that hold the VQ model.
         unit_timeout_s: Seconds that a worker may take for a unit.

@@ -147,4 +147,7 @@ def _stage_plan(
         "score_condition": None if store.score is None else store.score.to_json(),
     }
     storage = open_storage(stage_uri(config.output, stage.name))
+    # workers have working directories of their own
+    datasets = tuple(open_storage(uri).uri for uri in stage.datasets)
+    stage = stage.model_copy(update={"datasets": datasets})
     return StagePlan(stage=stage, storage=storage, request=request, grid=grid)

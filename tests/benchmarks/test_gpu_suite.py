@@ -38,6 +38,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     return written
 
 
+@pytest.mark.slow
 def test_results_say_where_and_with_what_they_were_measured(results: dict[str, dict[str, Any]]) -> None:
     for name, written in results.items():
         assert written["benchmark"] == f"gpu_{name}"
@@ -47,6 +48,7 @@ def test_results_say_where_and_with_what_they_were_measured(results: dict[str, d
         assert {"commit", "uncommitted_changes"} <= written.keys()
 
 
+@pytest.mark.slow
 def test_every_batch_size_has_a_rate(results: dict[str, dict[str, Any]]) -> None:
     for name in ("sampling", "decoding"):
         by_batch = results[name]["measures"]["result"]
@@ -56,6 +58,7 @@ def test_every_batch_size_has_a_rate(results: dict[str, dict[str, Any]]) -> None
             assert measured["peak_allocated_gib"] is None
 
 
+@pytest.mark.slow
 def test_numerics_on_the_cpu_are_the_recorded_ones(results: dict[str, dict[str, Any]]) -> None:
     numerics = results["numerics"]["measures"]["result"]
     exact = numerics["float32"]
@@ -65,12 +68,14 @@ def test_numerics_on_the_cpu_are_the_recorded_ones(results: dict[str, dict[str, 
     assert exact["vq_codes_equal"] == exact["sampled_tokens_equal_to_cpu"] == 1.0
 
 
+@pytest.mark.slow
 def test_tokens_on_the_cpu_do_not_depend_on_the_batch(results: dict[str, dict[str, Any]]) -> None:
     invariance = results["invariance"]["measures"]["result"]
     for name in ("again", "reversed", "alone"):
         assert invariance[name] == {"samples": 1.0, "tokens": 1.0}
 
 
+@pytest.mark.slow
 def test_precisions_of_scoring_have_rates_and_agree(results: dict[str, dict[str, Any]]) -> None:
     by_precision = results["scoring"]["measures"]["result"]
     assert sorted(by_precision) == ["bfloat16", "float16", "float32"]
@@ -79,6 +84,7 @@ def test_precisions_of_scoring_have_rates_and_agree(results: dict[str, dict[str,
         assert measured["least_cosine_to_float32"] > 0.99
 
 
+@pytest.mark.slow
 def test_every_way_to_tokenize_has_a_rate_and_float32_is_exact(results: dict[str, dict[str, Any]]) -> None:
     by_arm = results["tokenizing"]["measures"]["result"]
     assert len(by_arm) == 6
@@ -88,6 +94,7 @@ def test_every_way_to_tokenize_has_a_rate_and_float32_is_exact(results: dict[str
             assert by_size["32px_1"]["codes_equal_to_float32"] == 1.0
 
 
+@pytest.mark.slow
 def test_every_way_to_train_has_a_rate_and_its_operations(results: dict[str, dict[str, Any]]) -> None:
     by_case = results["training"]["measures"]["result"]
     assert sorted(by_case) == ["eager_1", "eager_2", "eager_2_checkpointed"]
@@ -97,6 +104,7 @@ def test_every_way_to_train_has_a_rate_and_its_operations(results: dict[str, dic
         assert any("mm" in operation["name"] for operation in measured["operations_of_a_step"]["largest"])
 
 
+@pytest.mark.slow
 def test_the_operations_that_take_most_are_named(results: dict[str, dict[str, Any]]) -> None:
     largest = results["kernels"]["measures"]["result"]["largest"]
     assert any("addmm" in operation["name"] for operation in largest)

@@ -1,6 +1,6 @@
 """Write the table of faults into docs/reliability.md, from the tests that ran and passed.
 
-MEISSONIC_RELIABILITY=docs/reliability.md python -m pytest -m "" tests/faults
+MEISSONIC_RELIABILITY=docs/reliability.md python -m pytest -m "" tests/faults tests/integration
 """
 
 import os

@@ -1,6 +1,6 @@
 """The whole engine under every fault of the matrix: afterwards all is as if nothing had happened.
 
-MEISSONIC_RELIABILITY=docs/reliability.md python -m pytest -m "" tests/faults
+MEISSONIC_RELIABILITY=docs/reliability.md python -m pytest -m "" tests/faults tests/integration
 
 A part of the matrix is run with the slow tests, a fault of each kind; the rest is marked `reliability`.
 """
@@ -239,6 +239,7 @@ def test_two_drivers_share_an_output(undisturbed: Undisturbed, tmp_path: Path, t
     tell(matrix.TWO_DRIVERS, "folder", resume(output, undisturbed, tmp_path))
 
 
+@pytest.mark.slow
 def test_the_input_changes(undisturbed: Undisturbed, tmp_path: Path, tell: Told) -> None:
     source, output = tmp_path / "in", str(tmp_path / "out")
     write_input(source, rows=NUM_ROWS, negative=(3, 17))
@@ -249,6 +250,7 @@ def test_the_input_changes(undisturbed: Undisturbed, tmp_path: Path, tell: Told)
     tell(matrix.INPUT_CHANGED, "folder", resume(output, undisturbed, tmp_path))
 
 
+@pytest.mark.slow
 def test_the_configuration_changes(undisturbed: Undisturbed, tmp_path: Path, tell: Told) -> None:
     output = str(tmp_path / "out")
     square_ledger(output, undisturbed.source)
@@ -257,6 +259,7 @@ def test_the_configuration_changes(undisturbed: Undisturbed, tmp_path: Path, tel
     tell(matrix.CONFIG_CHANGED, "folder", resume(output, undisturbed, tmp_path))
 
 
+@pytest.mark.slow
 def test_clocks_are_wrong(undisturbed: Undisturbed, tmp_path: Path, tell: Told) -> None:
     output = str(tmp_path / "out")
     ledger = square_ledger(output, undisturbed.source)

@@ -133,6 +133,7 @@ def write_odd_tars(folder: Path) -> tuple[str, Counter[str]]:
     return str(folder), expected
 
 
+@pytest.mark.slow
 def test_nothing_disappears_however_broken_it_is(tmp_path: Path) -> None:
     source, expected = write_odd_tars(tmp_path / "in")
     score = {"unit_rows": 32, "max_failure_rate": 1.0}
@@ -153,8 +154,18 @@ def test_nothing_disappears_however_broken_it_is(tmp_path: Path) -> None:
     assert curation.export() is None
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("keep", ["none", "resized"])
+@pytest.mark.parametrize(
+    ("keep", "root_uri"),
+    [
+        pytest.param("resized", "s3", marks=[pytest.mark.s3, pytest.mark.slow]),
+        pytest.param("none", "s3", marks=[pytest.mark.s3, pytest.mark.reliability]),
+        pytest.param("none", "ceph", marks=[pytest.mark.s3, pytest.mark.ceph, pytest.mark.slow]),
+        pytest.param("resized", "ceph", marks=[pytest.mark.s3, pytest.mark.ceph, pytest.mark.reliability]),
+        pytest.param("none", "folder", marks=pytest.mark.reliability),
+        pytest.param("resized", "folder", marks=pytest.mark.reliability),
+    ],
+    indirect=["root_uri"],
+)
 def test_curation_is_the_same_on_object_storage(tmp_path: Path, root_uri: str, keep: str) -> None:
     source = write_source(tmp_path / "in")
     images = {"resize": {"mode": "keep_ratio", "size": 48}, "format": "jpeg"}

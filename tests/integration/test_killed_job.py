@@ -17,7 +17,7 @@ import pytest
 from pipelines.storage import open_storage
 from pipelines.verify import verify
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
 
 
 def start(prompts: Path, output: str) -> subprocess.Popen[str]:
@@ -50,7 +50,13 @@ def prompts(tmp_path: Path) -> Path:
     return tmp_path / "prompts.parquet"
 
 
-@pytest.mark.parametrize(("place", "num_kills"), [("folder", 3), pytest.param("s3", 1, marks=pytest.mark.s3)])
+@pytest.mark.parametrize(
+    ("place", "num_kills"),
+    [
+        pytest.param("folder", 3, marks=pytest.mark.reliability),
+        pytest.param("s3", 1, marks=[pytest.mark.s3, pytest.mark.slow]),
+    ],
+)
 def test_a_job_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(
     place: str, num_kills: int, prompts: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -82,6 +88,7 @@ def test_a_job_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(
     assert verify(disturbed).problems == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(prompts: Path, tmp_path: Path) -> None:
     job = start(prompts, str(tmp_path / "out"))
     wait_until_it_commits(job, str(tmp_path / "out"), 0)

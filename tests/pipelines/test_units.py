@@ -215,6 +215,7 @@ def test_a_job_too_big_for_the_cluster_is_refused_at_once(source: str, tmp_path:
             run_units(square_job(source, Square, resources=resources), ledger)
 
 
+@pytest.mark.slow
 def test_rows_that_fail_in_an_earlier_stage_do_not_reach_the_next(tmp_path: Path) -> None:
     source = write_input(tmp_path / "in", negative=(3, 4, 20, 21, 22, 23, 24))  # the last five are a unit
     ledger = square_ledger(str(tmp_path / "out"), source)
@@ -230,6 +231,7 @@ def test_rows_that_fail_in_an_earlier_stage_do_not_reach_the_next(tmp_path: Path
     assert failed == [f"row-{n}" for n in (3, 4, 20, 21, 22, 23, 24, 28)]
 
 
+@pytest.mark.slow
 def test_a_stage_that_loses_a_row_stops_the_job(source: str, tmp_path: Path) -> None:
     job = square_job(source, Square)
     stage = Stage(worker=Lossy, resources=ONE_CPU, name="lossy")

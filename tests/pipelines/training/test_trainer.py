@@ -162,7 +162,7 @@ def batches(output: Path) -> list[tuple[int, int]]:
 
 
 def run_until(output: Path, step: int, tokens: str, *overrides: str) -> None:
-    """Run a driver in a process group of its own; kill all of it once the checkpoint of a step is complete."""
+    """Run a driver in a process group of its own; kill all of it once a step's checkpoint is complete."""
     command = [sys.executable, "-m", "tests.pipelines.training.driver", tokens, str(output), *overrides]
     process = subprocess.Popen(command, start_new_session=True)
     store = CheckpointStore(storage=open_storage(f"{output}/stages/main"))
