@@ -37,8 +37,9 @@ class ObjectiveConfig:
 
     def rates(self, noise: TrainingNoise) -> Tensor:
         """Masking rates, float32 [B]."""
-        uniform_B = noise.uniform(Stream.RATE) ** self.masking_rate_power
-        return masking_rate(uniform_B, self.min_masking_rate)
+        # devices differ in the last bit of a float32 cosine, which may mask another number of positions
+        uniform_B = noise.uniform(Stream.RATE).double() ** self.masking_rate_power
+        return masking_rate(uniform_B, self.min_masking_rate).float()
 
     def timesteps(self, rate_B: Tensor, noise: TrainingNoise) -> Tensor:
         """What the model is told of the masking rates, float32 [B]."""
@@ -47,13 +48,13 @@ class ObjectiveConfig:
             return scaled_B
         fewest, most = self.sampler_steps
         steps_B = (fewest + noise.uniform(Stream.STEPS) * (most + 1 - fewest)).floor()
-        done_B = rate_B.clip(0, 1).acos() * 2 / math.pi
-        remaining_B = (steps_B * (1 - done_B) - 1).round().clip(min=0)
+        done_B = rate_B.double().clip(0, 1).acos() * 2 / math.pi
+        remaining_B = (steps_B * (1 - done_B) - 1).round().clip(min=0).float()
         return torch.where(noise.uniform(Stream.TIMESTEP) < self.sampler_timesteps, remaining_B, scaled_B)
 
 
 def masking_rate(uniform_B: Tensor, min_rate: float = 0.0) -> Tensor:
-    """Cosine masking rates [B] of U(0, 1) draws."""
+    """Cosine masking rates [B] of U(0, 1) draws, in their dtype."""
     return torch.cos(uniform_B * math.pi * 0.5).clip(min=min_rate)
 
 

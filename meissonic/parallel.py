@@ -16,6 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from meissonic.transformer import DoubleBlock, SingleBlock
 
 Parallel = Literal["ddp", "fsdp"]
+MAX_COMPILED = 64
+"""Versions of a kind of block: by number of positions and of samples, with gradients and without."""
 
 
 def blocks(module: nn.Module) -> Iterator[nn.Module]:
@@ -24,7 +26,14 @@ def blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def compile_blocks(module: nn.Module) -> None:
-    """Compile each block in place, for the shapes that it meets; blocks of a kind share what was compiled."""
+    """Compile each block in place, for the shapes that it meets; blocks of a kind share what was compiled.
+
+    Raises the process's limit of versions to `MAX_COMPILED`: past it, blocks run uncompiled, with a warning.
+    """
+    import torch._dynamo
+
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, MAX_COMPILED)
     for block in blocks(module):
         block.compile(dynamic=False)
 
@@ -50,8 +59,8 @@ def parallelise(module: nn.Module, parallel: Parallel, dtype: torch.dtype) -> nn
         module: On its device; with fsdp its parameters become this worker's shards.
         parallel: `ddp`: each worker has all weights, gradients are averaged. `fsdp`: each has a share of
             weights, gradients and moments, and gathers a block's weights while it runs.
-        dtype: With fsdp, of gathered weights and products; gradients are averaged in float32. With ddp the
-            caller sets it by autocast.
+        dtype: With fsdp, of gathered weights; gradients are averaged in float32. Products are in the dtype of
+            the caller's autocast.
     """
     if parallel == "ddp":
         if dist.get_world_size() == 1:
@@ -59,7 +68,10 @@ def parallelise(module: nn.Module, parallel: Parallel, dtype: torch.dtype) -> nn
         device = next(module.parameters()).device
         return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
     policy = MixedPrecisionPolicy(
-        param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32
+        param_dtype=None if dtype == torch.float32 else dtype,
+        reduce_dtype=torch.float32,
+        # rotations and micro-conditions are float32: 1,365 pixels would become 1,368
+        cast_forward_inputs=False,
     )
     for block in blocks(module):
         fully_shard(block, mp_policy=policy)

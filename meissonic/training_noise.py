@@ -57,9 +57,7 @@ class TrainingNoise:
         return (words_BN * num_positions + positions_N).argsort(dim=1)
 
     def _words(self, stream: Stream, positions: Tensor, slots: Tensor) -> Tensor:
+        # single numbers stay on the CPU: copies of them would wait for all that a GPU has to do
         high = (self._index >> 32) << _INDEX_HIGH_SHIFT
-        device = self._slots_B.device
-        third = torch.tensor(high | int(stream), device=device)
-        fourth = torch.tensor(self._index & _WORD, device=device)
-        key = (self._key[0].to(device), self._key[1].to(device))
-        return philox((positions, slots, third, fourth), key)[0]
+        third, fourth = torch.tensor(high | int(stream)), torch.tensor(self._index & _WORD)
+        return philox((positions, slots, third, fourth), self._key)[0]

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from meissonic.config import VQConfig
 
 EPS = 1e-6
+MAX_COMPILED = 256
+"""Versions of a resnet: by its channels, the image's size and the batch's."""
 SEARCH_CHUNK = 16_384
 """Positions whose distances to all codes are held at once: 512 MiB with 8,192 codes."""
 
@@ -216,6 +218,17 @@ class VQModel(nn.Module):
     def decode_latents(self, quantized_BChw: Tensor) -> Tensor:
         """Code vectors -> pixels, not clipped."""
         return self.decoder(self.post_quant_conv(quantized_BChw))
+
+
+def compile_encoder(model: VQModel) -> None:
+    """Compile the encoder's resnets in place, for each size of image that they meet."""
+    import torch._dynamo
+
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, MAX_COMPILED)
+    for part in model.encoder.modules():
+        if isinstance(part, Resnet):
+            part.compile(dynamic=False)
 
 
 def to_uint8(pixels_B3HW: Tensor) -> Tensor:

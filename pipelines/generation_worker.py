@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +19,7 @@ from meissonic import Meissonic, SampleRequest, decode, sample, to_uint8
 from meissonic.checkpoint import read_generation_config
 from meissonic.sampling import MAX_SEED, BatchShape, batch_shape, check_request
 from pipelines.asked_score import AskedScore
+from pipelines.broken_device import ends_with_its_device
 from pipelines.clock import Clock
 from pipelines.decoding import ImageError
 from pipelines.generation_config import MAX_IMAGES, GenerateConfig, sampler_config
@@ -38,8 +37,6 @@ from schemas.prompts import PROMPTS
 ENCODING_THREADS = 2
 SAMPLE_ID_HEX = 32
 MAX_CODES = 2**16
-BROKEN_DEVICE = 70
-"""Exit status of a worker whose device reported an error that only a new process can clear."""
 
 
 class PromptRowError(ValueError):
@@ -92,12 +89,8 @@ class GenerationWorker:
 
     def process(self, rows: pa.Table) -> WorkerResult:
         """Prompt rows (see `PromptTable.read`) -> one row of GENERATIONS an image."""
-        try:
+        with ends_with_its_device():
             return self._process(rows)
-        except torch.AcceleratorError:
-            # no work is possible in this process any more: a new one finds the row that does it
-            traceback.print_exc()
-            os._exit(BROKEN_DEVICE)
 
     def _process(self, rows: pa.Table) -> WorkerResult:
         clock = Clock()

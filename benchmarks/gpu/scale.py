@@ -55,6 +55,7 @@ class Scale:
     shapes_width: int
     """Of its transformer, whose settings follow: changes to `examples/shapes/train.yaml`."""
     shapes_train: tuple[str, ...]
+    shapes_batch_size: int
     shapes_probe_steps: int
     shapes_train_s: float
     """Seconds of its training, about, after so many steps that tell the rate."""
@@ -130,6 +131,7 @@ FULL = Scale(
         "stages.0.warmup_steps=200",
         "workers.compile=true",
     ),
+    shapes_batch_size=256,
     shapes_probe_steps=200,
     shapes_train_s=150.0,
     shapes_captions=300,
@@ -174,8 +176,9 @@ SMALL = Scale(
         "stages.0.warmup_steps=1",
         "logging.every_steps=1",
     ),
-    shapes_probe_steps=2,
-    shapes_train_s=3.0,
+    shapes_batch_size=16,
+    shapes_probe_steps=4,
+    shapes_train_s=1.0,
     shapes_captions=4,
 )
 

@@ -32,9 +32,7 @@ from meissonic.text import TextEncoder
 from pipelines.training.export import export_checkpoint
 from pipelines.training.logs import read_log
 
-BATCH_SIZE = 256
 TRAIN = (
-    f"stages.0.batch_size={BATCH_SIZE}",
     "precision=bfloat16",
     "optimizer.average_decay=0.999",
     "checkpoints.every_steps=1000000",
@@ -72,7 +70,7 @@ def _run(scale: Scale, device: str, folder: Path, num_gpus: int) -> dict[str, An
     tokenize(folder / "raw", folder / "parts", folder / "tokens", [f"encoders.num_gpus={num_gpus}"])
     tokenized_s = time.monotonic() - began
     probe = _trained(scale, folder, "probe", scale.shapes_probe_steps, num_gpus)
-    num_steps = max(round(probe["steps_per_s"] * scale.shapes_train_s), 1)
+    num_steps = max(round(probe["steps_per_s"] * scale.shapes_train_s), scale.shapes_probe_steps)
     training = _trained(scale, folder, "training", num_steps, num_gpus)
     export_checkpoint(str(folder / "training"), str(folder / "model"))
     model = Meissonic.from_pretrained(folder / "model", device=device)
@@ -82,6 +80,7 @@ def _run(scale: Scale, device: str, folder: Path, num_gpus: int) -> dict[str, An
         "tokenize_s_with_start_of_actors": significant(tokenized_s),
         "transformer": model.transformer.config.to_json(),
         "parameters": sum(weight.numel() for weight in model.transformer.parameters()),
+        "batch_size": scale.shapes_batch_size,
         "training": training,
         "alignment": _alignment(model, scale.shapes_captions),
     }
@@ -100,9 +99,13 @@ def _widened(encoder: TextEncoder, width: int) -> TextEncoder:
 
 def _trained(scale: Scale, folder: Path, name: str, num_steps: int, num_gpus: int) -> dict[str, Any]:
     """Train a new model for so many steps; gives rates, without the first of them, and losses."""
-    steps = (f"stages.0.num_steps={num_steps}", f"workers.num_gpus={num_gpus}")
+    sizes = (
+        f"stages.0.num_steps={num_steps}",
+        f"stages.0.batch_size={scale.shapes_batch_size}",
+        f"workers.num_gpus={num_gpus}",
+    )
     began = time.monotonic()
-    train(folder / "tokens", folder / "parts", folder / name, (*TRAIN, *scale.shapes_train, *steps))
+    train(folder / "tokens", folder / "parts", folder / name, (*TRAIN, *scale.shapes_train, *sizes))
     elapsed = time.monotonic() - began
     lines = list(read_log(str(folder / name / "stages/main")))
     losses = [line["loss"] for line in lines if line["kind"] == "step"]
@@ -113,7 +116,7 @@ def _trained(scale: Scale, folder: Path, name: str, num_steps: int, num_gpus: in
     return {
         "num_steps": num_steps,
         "elapsed_s_with_start_of_workers": significant(elapsed),
-        "steps_per_s": significant(samples_per_s / BATCH_SIZE),
+        "steps_per_s": significant(samples_per_s / scale.shapes_batch_size),
         "samples_per_s": significant(samples_per_s),
         "utilisation": significant(statistics.median(line["utilisation"] for line in settled)),
         "data_wait": significant(statistics.median(line["data_wait"] for line in settled)),

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 
 from examples.shapes.dataset import sample_scenes
 from examples.shapes.drawing import draw
-from examples.shapes.world import Scene, caption, forget, spoken
+from examples.shapes.world import PLACES, Scene, caption, forget, spoken
 from schemas.prompts import IMAGE
 
 SHARD_ROWS = 2_000
@@ -38,6 +38,7 @@ class ImageSet:
     Attributes:
         num_images: Of scenes of the training split, with replacement; each is moved and scaled a little.
         two_object_share: How many of them show two shapes.
+        places: Of shapes that are alone.
         num_copies: Images that are there a second time.
         num_alternatives: Captions beside the whole one.
         forget_rate: How often such a caption leaves out an attribute.
@@ -48,6 +49,7 @@ class ImageSet:
 
     num_images: int
     two_object_share: float
+    places: tuple[str, ...] = tuple(PLACES)
     num_copies: int = 100
     num_alternatives: int = 8
     forget_rate: float = 0.3
@@ -61,7 +63,8 @@ def write_images(folder: Path, images: ImageSet) -> None:
     if folder.exists():
         return
     rng = np.random.default_rng(images.seed)
-    scenes = sample_scenes("train", images.num_images, rng, two_object_share=images.two_object_share)
+    share, places = images.two_object_share, images.places
+    scenes = sample_scenes("train", images.num_images, rng, two_object_share=share, places=places)
     rows = [_row(scene, images, rng) for scene in scenes]
     rows += [rows[index] for index in rng.choice(len(rows), images.num_copies, replace=False)]
     rows = [rows[index] for index in rng.permutation(len(rows))]

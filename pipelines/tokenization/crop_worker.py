@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,11 @@ from pipelines.worker import DeadLetter, WorkerResult
 
 EARLIER = ("original_width", "original_height", "crop_left", "crop_top")
 """Columns of a training set that say what was done to an image before."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class NoCaptionError(Exception):
+    """The image has no caption to be trained with."""
 
 
 class CropWorker:
@@ -39,7 +45,11 @@ class CropWorker:
                 letters.append(letter)
                 continue
             try:
+                if not (row["caption"] or "").strip():
+                    raise NoCaptionError("no caption: it would be trained as an image of anything")
                 made.append(self._cropped(row, clock))
+            except NoCaptionError as error:
+                letters.append(DeadLetter.of(index, "caption", error))
             except DecodeError as error:
                 letters.append(DeadLetter.of(index, "decode", error))
             except TooSmallError as error:
@@ -60,15 +70,15 @@ class CropWorker:
                 min_crop=config.min_crop,
                 enlarge=config.enlarge,
             )
-        earlier = {name: row.get(name) for name in EARLIER}
+        earlier = _earlier(row)
         reduction = decoded.pixels.shape[0] / decoded.height
         return {
             "row_id": row["row_id"],
-            "image_id": image_id(row["encoded"]),
-            "caption": row["caption"] or "",
+            "image_id": _image_id(row),
+            "caption": row["caption"],
             "captions": [text for text in row[config.captions] or () if text] if config.captions else [],
-            "original_width": earlier["original_width"] or decoded.width,
-            "original_height": earlier["original_height"] or decoded.height,
+            "original_width": earlier.get("original_width", decoded.width),
+            "original_height": earlier.get("original_height", decoded.height),
             "score": self._condition(row),
             "height": bucket.height,
             "width": bucket.width,
@@ -76,8 +86,8 @@ class CropWorker:
                 {
                     "pixels": crop.pixels.tobytes(),
                     # what was cut off before counts too, at the scale of this crop
-                    "top": crop.top + round((earlier["crop_top"] or 0) * crop.scale * reduction),
-                    "left": crop.left + round((earlier["crop_left"] or 0) * crop.scale * reduction),
+                    "top": crop.top + round(earlier.get("crop_top", 0) * crop.scale * reduction),
+                    "left": crop.left + round(earlier.get("crop_left", 0) * crop.scale * reduction),
                 }
                 for crop in crops
             ],
@@ -89,3 +99,18 @@ class CropWorker:
         value = row[self.score.column]
         is_there = value is not None and math.isfinite(value)
         return self.score.condition(value if is_there else self.score.default)
+
+
+def _image_id(row: dict[str, Any]) -> str:
+    """A training set's own id, which is of the bytes that it was made from, else of these."""
+    own = row.get("image_id")
+    return own if isinstance(own, str) and _DIGEST.fullmatch(own) else image_id(row["encoded"])
+
+
+def _earlier(row: dict[str, Any]) -> dict[str, int]:
+    """What a training set says of an image's first size and of what was cut off, where it makes sense."""
+    found = {name: row.get(name) for name in EARLIER}
+    sizes = [found[name] for name in EARLIER[:2]]
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        return {}
+    return {name: value for name, value in found.items() if isinstance(value, int) and value >= 0}

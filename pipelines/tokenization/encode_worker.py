@@ -9,10 +9,12 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from meissonic.vq import compile_encoder
+from pipelines.broken_device import ends_with_its_device
 from pipelines.clock import Clock
 from pipelines.tokenization.settings import TokenizeConfig
 from pipelines.tokenization.vq import VQFacts, fetched_vq
-from pipelines.worker import WorkerResult
+from pipelines.worker import DeadLetter, WorkerResult
 
 MADE = pa.schema(
     [
@@ -51,16 +53,25 @@ class EncodeWorker:
         self.model = fetched_vq(config.model, vq.digest).to(self.device)
         for part in (self.model.encoder, self.model.quant_conv):  # the codebook stays in float32
             part.to(self.dtype)
+        # uncompiled group norms are slow on channels last, more than convolutions gain from it
+        self.layout = torch.channels_last if config.compile else torch.contiguous_format
+        if config.compile:
+            self.model.encoder.to(memory_format=self.layout)
+            compile_encoder(self.model)
         self.batch_sizes: dict[tuple[int, int], int] = {}  # what fits, where the config's did not
 
     def process(self, rows: pa.Table) -> WorkerResult:
         """Rows of CROPPED -> one row of MADE a crop."""
+        with ends_with_its_device():
+            return self._process(rows)
+
+    def _process(self, rows: pa.Table) -> WorkerResult:
         clock, events = Clock(), Counter[str]()
         sizes = list(zip(rows["height"].to_pylist(), rows["width"].to_pylist(), strict=True))
         crops = rows["crops"].combine_chunks()
         starts = crops.offsets.to_pylist()
         flat = crops.flatten()
-        codes: dict[int, NDArray[np.uint16]] = {}
+        codes: dict[int, NDArray[np.uint16] | None] = {}
         for height, width in dict.fromkeys(sizes):
             places = [
                 place
@@ -75,19 +86,33 @@ class EncodeWorker:
             with clock.measured("encode"):
                 encoded = self._encode(pixels, (height, width), events)
             codes |= dict(zip(places, encoded, strict=True))
+        counts = np.diff(starts)
+        row_of_place = np.repeat(np.arange(rows.num_rows), counts)
+        broken = sorted({int(row_of_place[place]) for place, grid in codes.items() if grid is None})
+        is_good = ~np.isin(np.arange(rows.num_rows), broken)
+        is_kept = is_good[row_of_place]
         with clock.measured("rows"):
-            table = self._table(rows, flat, np.diff(starts), codes)
-        return WorkerResult(table=table, seconds=clock.seconds, events=dict(events))
+            table = self._table(
+                rows.filter(pa.array(is_good)),
+                flat.filter(pa.array(is_kept)),
+                counts[is_good],
+                [codes[place] for place in np.flatnonzero(is_kept).tolist()],
+            )
+        fault = FloatingPointError(f"the encoder's output was not finite in {self.config.dtype}")
+        letters = [DeadLetter.of(row, "encode", fault) for row in broken]
+        return WorkerResult(table=table, failed=letters, seconds=clock.seconds, events=dict(events))
 
     def _encode(
         self, pixels: list[NDArray[np.uint8]], size: tuple[int, int], events: Counter[str]
-    ) -> list[NDArray[np.uint16]]:
+    ) -> list[NDArray[np.uint16] | None]:
         """Codes of crops of one size; when memory runs out, in batches of half the size, also from then on.
+
+        None for a crop whose latents are not finite.
 
         Raises:
             MemoryError: It does not suffice for a single crop.
         """
-        made: list[NDArray[np.uint16]] = []
+        made: list[NDArray[np.uint16] | None] = []
         while len(made) < len(pixels):
             batch_size = self.batch_sizes.get(size, self.config.batch_size)
             try:
@@ -101,21 +126,22 @@ class EncodeWorker:
         return made
 
     @torch.inference_mode()
-    def _batch(self, pixels: list[NDArray[np.uint8]], batch_size: int) -> list[NDArray[np.uint16]]:
+    def _batch(self, pixels: list[NDArray[np.uint8]], batch_size: int) -> list[NDArray[np.uint16] | None]:
         """Codes of some crops, filled up to the batch size: so a crop's do not depend on their number."""
         filled = np.stack(pixels + [pixels[-1]] * (batch_size - len(pixels)))
         bytes_BHW3 = torch.from_numpy(filled).to(self.device)
-        # channel by channel: group norms are slow on pixel by pixel, more than convolutions gain from it
-        pixels_B3HW = bytes_BHW3.permute(0, 3, 1, 2).float().contiguous() / 255
-        codes_Bhw = self.model.nearest_codes(self.model.latents(pixels_B3HW.to(self.dtype)).float())
-        return list(codes_Bhw[: len(pixels)].flatten(1).cpu().numpy().astype(np.uint16))
+        pixels_B3HW = (bytes_BHW3.permute(0, 3, 1, 2).float() / 255).to(self.dtype)
+        latents_BChw = self.model.latents(pixels_B3HW.contiguous(memory_format=self.layout)).float()
+        finite = latents_BChw.isfinite().flatten(1).all(1).tolist()
+        codes_BN = self.model.nearest_codes(latents_BChw).flatten(1).cpu().numpy().astype(np.uint16)
+        return [codes_BN[i] if finite[i] else None for i in range(len(pixels))]
 
     def _table(
         self,
         rows: pa.Table,
         crops: pa.StructArray,
         counts: NDArray[np.int64],
-        codes: dict[int, NDArray[np.uint16]],
+        codes: list[NDArray[np.uint16] | None],
     ) -> pa.Table:
         repeated = rows.select(_COPIED).take(pa.array(np.repeat(np.arange(rows.num_rows), counts)))
         numbers = np.concatenate([np.arange(count) for count in counts]) if len(counts) else counts
@@ -130,7 +156,7 @@ class EncodeWorker:
             "crop_top": crops.field("top"),
             "crop_left": crops.field("left"),
             "vq_digest": [self.vq.digest] * len(ids),
-            "tokens": [codes[place] for place in range(len(ids))],
+            "tokens": codes,
         }
         columns |= sides | {name: repeated[name] for name in _COPIED}
         return pa.table(

@@ -25,7 +25,6 @@ from pipelines.tokenization.buckets import Bucket, make_buckets
 from pipelines.tokenization.crop_worker import CropWorker
 from pipelines.tokenization.encode_worker import EncodeWorker
 from pipelines.tokenization.packing import PackTokens
-from pipelines.tokenization.rows import CROPPED
 from pipelines.tokenization.settings import TokenizeConfig
 from pipelines.tokenization.vq import VQFacts, vq_facts
 from pipelines.unit_job import Stage, UnitJob
@@ -175,19 +174,13 @@ def buckets_of(config: TokenizeConfig, vq: VQFacts) -> list[Bucket]:
 
 
 def _open_source(config: TokenizeConfig) -> ImageSource:
-    source = open_source(config.input, config.source, child(config.output, INDEX), _TAKEN)
+    source = open_source(config.input, config.source, child(config.output, INDEX), ())
     fields = {field.name: field.type for field in source.passed_through}
     if config.score is not None:
         _check(config, fields, config.score.column, "score.column", "a number", _is_number)
     if config.captions is not None:
         _check(config, fields, config.captions, "captions", "a list of texts", _is_texts)
     return source
-
-
-_TAKEN = [
-    name for name in CROPPED.names if name not in ("original_width", "original_height", "score", "captions")
-]
-"""Names that a source's own columns cannot have; those left out are read from it."""
 
 
 def _check(

@@ -1,6 +1,9 @@
 """The chain of the shapes world in its short form: what it learns, and that no step is done twice."""
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +25,18 @@ def read_log(model: Path) -> dict[str, list[dict[str, Any]]]:
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(1500)
-def test_the_short_chain_learns_colours(tmp_path: Path, local_ray: None) -> None:
+@pytest.mark.timeout(1800)
+def test_the_short_chain_learns_colours_also_when_it_was_killed(tmp_path: Path) -> None:
     work, model = tmp_path / "work", tmp_path / "model"
-    chain = Chain(work, model, MODEL, SHORT)
-    for step in ("curate", "train"):
-        chain.run(step)
-    checkpoints = sorted((work / "training/stages/main/checkpoints").iterdir())
-    chain.run()
-    assert sorted((work / "training/stages/main/checkpoints").iterdir()) == checkpoints
+    command = [sys.executable, "-m", "examples.shapes.train", "--short"]
+    command += ["--work", str(work), "--model", str(model)]
+    checkpoints = work / "training/stages/main/checkpoints"
+    with subprocess.Popen(command) as killed:
+        while killed.poll() is None and not list(checkpoints.glob("*.json")):
+            time.sleep(1)
+        killed.kill()
+    assert not model.exists()
+    subprocess.run(command, check=True)
 
     log = read_log(model)
     losses = [line["loss"] for line in log["loss"]]

@@ -2,7 +2,7 @@
 
 MEISSONIC_RELIABILITY=docs/reliability.md python -m pytest -m "" tests/faults tests/integration
 
-A part of the matrix is run with the slow tests, a fault of each kind; the rest is marked `reliability`.
+Some of the faults are tried with the slow tests; the rest is marked `reliability`.
 """
 
 import json

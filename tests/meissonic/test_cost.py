@@ -108,6 +108,27 @@ def test_forward_is_what_torch_counts(name: str, grid: tuple[int, int]) -> None:
     assert cost.forward_flops(config, *grid, num_text).total == counter.get_total_flops()
 
 
+def test_training_is_three_forwards_with_the_head_at_masked_positions() -> None:
+    forward = cost.forward_flops(RELEASED, 64, 64)
+    assert cost.training_flops(RELEASED, 64, 64, 4096) == 3 * forward.total
+    assert cost.training_flops(RELEASED, 64, 64, 0) == 3 * forward.without_head
+    assert round(cost.training_flops(RELEASED, 64, 64, 0.64 * 4096) / 1e12, 2) == 4.36
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_training_is_what_torch_counts_but_for_gradients_of_conditions(name: str) -> None:
+    config, num_text = SMALL[name], 7
+    with torch.device("meta"):
+        model = Transformer(config)
+        tokens = torch.zeros(1, 8, 8, dtype=torch.int64)
+        inputs = (torch.zeros(1, num_text, config.joint_attention_dim), torch.zeros(1, config.width))
+        with FlopCounterMode(display=False) as counter:
+            model(tokens, *inputs, torch.zeros(1, 5), torch.zeros(1)).sum().backward()
+    formula = cost.training_flops(config, 8, 8, 64, num_text)
+    # flash attention computes the scores again in the backward pass; what needs no gradient has none
+    assert counter.get_total_flops() == pytest.approx(formula, rel=0.05)
+
+
 def test_vq_decoding_and_encoding_are_what_torch_counts() -> None:
     with torch.device("meta"):
         model = VQModel(SMALL_VQ)

@@ -51,6 +51,15 @@ def test_the_head_sees_the_same_features_for_each_of_the_four(small: Transformer
     torch.testing.assert_close(grown.up_block(image), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_its_logits_are_finite_and_those_of_a_whole_grid(small: Transformer) -> None:
+    config = small.config
+    conditions = (torch.randn(2, 7, config.joint_attention_dim), torch.randn(2, config.width))
+    tokens = torch.zeros(2, 4, 6, dtype=torch.int64)
+    logits = with_compression(small)(tokens, *conditions, torch.zeros(2, 5), torch.full((2,), 500.0))
+    assert logits.shape == (2, config.codebook_size, 4, 6)
+    assert logits.isfinite().all()
+
+
 def test_it_stays_trainable_or_frozen(small: Transformer) -> None:
     assert all(p.requires_grad for p in with_compression(small.train()).parameters())
     frozen = with_compression(copy.deepcopy(small).requires_grad_(False).eval())

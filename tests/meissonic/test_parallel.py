@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from meissonic import Meissonic
+from meissonic.averaging import AveragedWeights
 from meissonic.objective import ObjectiveConfig, num_masked
-from meissonic.parallel import Parallel, checkpoint_blocks, clip_gradients, parallelise, without_sync
+from meissonic.parallel import (
+    Parallel,
+    blocks,
+    checkpoint_blocks,
+    clip_gradients,
+    compile_blocks,
+    parallelise,
+    without_sync,
+)
 from meissonic.training import MaskedImageModel, TrainingBatch
 from tests.meissonic.golden import FOLDER
 
@@ -134,10 +147,103 @@ def test_accumulated_parts_give_the_gradients_of_the_whole(alone: MaskedImageMod
     assert_same(gradients(model), gradients(alone))
 
 
-def test_a_worker_alone_needs_no_wrapper_for_ddp(tmp_path: Path) -> None:
+@pytest.fixture
+def one_worker(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process."""
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
-    try:
-        model = masked_image_model()
-        assert parallelise(model, "ddp", torch.float32) is model
-    finally:
-        dist.destroy_process_group()
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_worker")
+def test_a_worker_alone_needs_no_wrapper_for_ddp() -> None:
+    model = masked_image_model()
+    assert parallelise(model, "ddp", torch.float32) is model
+
+
+@pytest.mark.usefixtures("one_worker")
+def test_shards_in_half_precision_leave_rotations_and_micro_conditions_exact() -> None:
+    model = masked_image_model()
+    module = parallelise(model, "fsdp", torch.bfloat16)
+    seen: dict[str, Tensor] = {}
+
+    def note_rope(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        seen["cosines"], seen["sines"] = arguments[-1]
+
+    next(blocks(model)).register_forward_pre_hook(note_rope)
+    condition = model.transformer.condition
+
+    def noted(pooled: Tensor, micro_conds: Tensor, timestep: Tensor) -> Tensor:
+        seen["micro_conds"] = micro_conds
+        return condition(pooled, micro_conds, timestep)
+
+    model.transformer.condition = noted  # type: ignore[method-assign]
+    batch = samples(0, 2)
+    batch.micro_conds_B5[:, 0] = 1365.0  # half precision would make it 1368
+    with torch.autocast("cpu", torch.bfloat16):
+        assert module(batch).isfinite()
+    assert {name: value.dtype for name, value in seen.items()} == dict.fromkeys(seen, torch.float32)
+    assert (seen["micro_conds"][:, 0] == 1365.0).all()
+
+
+@pytest.mark.usefixtures("one_worker")
+def test_shards_have_the_average_of_whole_weights() -> None:
+    whole, sharded = masked_image_model(), masked_image_model()
+    parallelise(sharded, "fsdp", torch.float32)
+    averages = [AveragedWeights(model, decay=0.9) for model in (whole, sharded)]
+    for model, average in zip((whole, sharded), averages, strict=True):
+        with torch.no_grad():
+            for parameter in model.transformer.parameters():
+                parameter.mul_(2.0)
+        average.update(model)
+    with averages[0].applied_to(whole), averages[1].applied_to(sharded):
+        for name, parameter in whole.transformer.named_parameters():
+            shard: Any = sharded.transformer.get_parameter(name)
+            assert torch.equal(shard.full_tensor(), parameter), name
+
+
+@pytest.fixture
+def without_code_generation(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is compiled is traced, whole or not at all, and runs as it is; torch allows two versions."""
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
+    compiled = functools.partialmethod(nn.Module.compile, backend="eager", fullgraph=True)
+    monkeypatch.setattr(nn.Module, "compile", compiled)
+    torch.compiler.reset()
+    counters.clear()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_code_generation")
+@pytest.mark.parametrize("every", [0, 1])
+def test_blocks_compile_whole_and_those_of_a_kind_once(alone: MaskedImageModel, every: int) -> None:
+    model = masked_image_model()
+    if every:
+        checkpoint_blocks(model, every)
+    compile_blocks(model)
+    backward(model, 0, (BATCH_SIZE,), 1)
+    assert_same(gradients(model), gradients(alone))
+    assert len(list(blocks(model))) == 4
+    assert counters["stats"]["unique_graphs"] == 2
+    assert not counters["graph_break"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_code_generation")
+def test_blocks_are_compiled_for_more_sizes_than_torch_allows() -> None:
+    model = masked_image_model()
+    compile_blocks(model)
+    sizes = (1, 2, 3)
+    for count in sizes:
+        ids = samples(0, 1).input_ids_BL.repeat(count, 1)
+        batch = TrainingBatch(
+            index=0,
+            slots_B=torch.arange(count),
+            tokens_BHW=torch.zeros(count, GRID, GRID, dtype=torch.int64),
+            micro_conds_B5=torch.zeros(count, 5),
+            input_ids_BL=ids,
+            pooled_ids_BL=ids,
+        )
+        model(batch)
+    assert counters["stats"]["unique_graphs"] == 2 * len(sizes)

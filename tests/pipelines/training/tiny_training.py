@@ -30,12 +30,8 @@ def token_store(folder: Path, *, grid: tuple[int, int] = (4, 4)) -> str:
 
 def train_config(datasets: str, output: Path | str, *overrides: str, **values: Any) -> TrainConfig:
     """The tests' configuration, changed by overrides as on the command line."""
-    transformer = {
-        "num_layers": 1,
-        "num_single_layers": 1,
-        "attention_head_dim": 32,
-        "num_attention_heads": 3,
-    }
+    transformer = {"num_layers": 1, "num_single_layers": 1, "axes_dims_rope": [8, 12, 12]}
+    transformer |= {"attention_head_dim": 32, "num_attention_heads": 3}
     stage = {"datasets": [datasets], "num_steps": NUM_STEPS, "batch_size": 8, "learning_rate": 1e-3}
     settings = {
         "init": INIT,
