@@ -99,6 +99,7 @@ def worker_pids() -> list[int]:
     return [process.pid for process in own if "RayTrainWorker" in " ".join(process.cmdline())]
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_not_finite_is_left_out(cluster: None, tokens: str, tmp_path: Path) -> None:
     # at this rate the weights of the second step are past all bounds
     broken = train_config(tokens, tmp_path, "stages.0.learning_rate=1e38", "max_skipped_batches=2")
