@@ -62,7 +62,7 @@ class Validation:
         if not self._job.config.validation.prompts:
             return None
         with self._trained.average.applied_to(self._trained.model):
-            options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+            options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
             weights: dict[str, Any] = get_model_state_dict(self._trained.model, options=options)
         return self._sampled(self._model(weights)) if self._rank == 0 else None
 
@@ -99,12 +99,17 @@ class Validation:
         parts = self._trained.parts
         with torch.device("meta"):
             transformer = type(parts.transformer)(parts.transformer.config)
-        own = {k.removeprefix("transformer."): w for k, w in weights.items() if k.startswith("transformer.")}
-        transformer.load_state_dict(own, assign=True)
+        transformer.load_state_dict(_below(weights, "transformer."), assign=True)
+        text_encoder = parts.text_encoder
+        if text := _below(weights, "text_encoder."):  # it is trained too
+            text_encoder = type(text_encoder)(text_encoder.config)
+            text_encoder.load_state_dict(text)
+            text_encoder.to(self._device).eval().requires_grad_(False)
         return dataclasses.replace(
             parts,
             transformer=transformer.to(self._device).eval().requires_grad_(False),
             vq=parts.vq.to(self._device),
+            text_encoder=text_encoder,
         )
 
     def _sampled(self, model: Meissonic) -> NDArray[np.uint8]:
@@ -139,3 +144,8 @@ class Validation:
         folder = fetch_model(self._job.config.init, self._job.init_digest).folder
         given = {name: value for name, value in settings.model_dump().items() if value is not None}
         return SamplerConfig(**read_generation_config(folder).sampler.to_json() | given)
+
+
+def _below(weights: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The weights whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
