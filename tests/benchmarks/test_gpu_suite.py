@@ -124,6 +124,7 @@ def test_the_job_makes_every_image_and_the_sampler_s_tokens(tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("local_ray")
 def test_a_model_is_trained_and_its_images_are_checked(tmp_path: Path) -> None:
     code, written = run(tmp_path, "--only", "shapes")

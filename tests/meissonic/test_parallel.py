@@ -205,12 +205,12 @@ def test_shards_have_the_average_of_whole_weights() -> None:
 @pytest.fixture
 def without_code_generation(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is compiled is traced, whole or not at all, and runs as it is; torch allows two versions."""
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
     compiled = functools.partialmethod(nn.Module.compile, backend="eager", fullgraph=True)
     monkeypatch.setattr(nn.Module, "compile", compiled)
     torch.compiler.reset()
     counters.clear()
-    yield
+    with torch._dynamo.config.patch(recompile_limit=2):
+        yield
     torch.compiler.reset()
 
 

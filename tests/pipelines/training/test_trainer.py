@@ -140,8 +140,8 @@ def test_killed_drivers_change_nothing(undisturbed: Path, tokens: str, tmp_path:
     assert_same(tmp_path, undisturbed)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.reliability
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_any_number_of_workers_sees_the_same_samples(
     undisturbed: Path, tokens: str, tmp_path: Path, parallel: str
