@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.command import FAILED, command, config_option, json_option, overrides_option
+from jobs.command import FAILED, command, config_option, json_option, overrides_option, run_and_tell
 from jobs.curation import curate_command, retry_scoring, score_command, select_command
 from jobs.ray_session import connect
 from jobs.tokenization import retry_tokenization, tokenize_command
@@ -22,7 +22,6 @@ from pipelines.config import load_config
 
 if TYPE_CHECKING:
     from pipelines.estimate import Estimate
-    from pipelines.generate import GenerationJob
     from pipelines.status import RunStatus
 
 
@@ -40,7 +39,9 @@ def generate_command(path: str | None, overrides: tuple[str, ...]) -> None:
     from pipelines.generate import open_job
     from pipelines.generation_config import GenerateConfig
 
-    _run(open_job(load_config(GenerateConfig, path, overrides)))
+    job = open_job(load_config(GenerateConfig, path, overrides))
+    connect()
+    run_and_tell(job, "prompts", "images")
 
 
 @main.command("retry-failed")
@@ -57,16 +58,9 @@ def retry_command(output: str, overrides: tuple[str, ...]) -> None:
         return
     from pipelines.generate import open_retry
 
-    _run(open_retry(output, overrides))
-
-
-def _run(job: GenerationJob) -> None:
-    from pipelines.progress import show_progress, summary_text
-
+    job = open_retry(output, overrides)
     connect()
-    with show_progress("prompts", "images") as on_progress:
-        summary = job.run(on_progress)
-    click.echo(summary_text(summary, "prompts", "images"))
+    run_and_tell(job, "prompts", "images")
 
 
 @main.group("plan")

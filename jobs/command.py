@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 import click
 
 from pipelines.errors import RefusalError
+
+if TYPE_CHECKING:
+    from pipelines.tally import Progress, RunSummary
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -32,6 +35,22 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             sys.exit(INTERRUPTED)
 
     return run
+
+
+class BulkJob(Protocol):
+    """A job of units that is ready to run."""
+
+    def run(self, on_progress: Callable[[Progress], None]) -> RunSummary:
+        """Run all that is not done yet."""
+
+
+def run_and_tell(job: BulkJob, label: str, results: str) -> None:
+    """Run a job with its progress shown, and print what became of it; names as in `pipelines.progress`."""
+    from pipelines.progress import show_progress, summary_text
+
+    with show_progress(label, results) as on_progress:
+        summary = job.run(on_progress)
+    click.echo(summary_text(summary, label, results))
 
 
 overrides_option = click.option(

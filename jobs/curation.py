@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from jobs.command import command, config_option, json_option, overrides_option
+from jobs.command import command, config_option, json_option, overrides_option, run_and_tell
 from jobs.ray_session import connect
 from pipelines.config import load_config
-
-if TYPE_CHECKING:
-    from pipelines.curation.scoring import ScoringJob
 
 PASSES = ("score", "dedup", "select", "export")
 
@@ -29,7 +25,7 @@ def score_command(path: str | None, overrides: tuple[str, ...]) -> None:
 
     config = load_config(ScoreConfig, path, overrides)
     connect()
-    _run(plan_scoring(config).open())
+    run_and_tell(plan_scoring(config).open(), "images", "scored")
 
 
 def retry_scoring(output: str, overrides: tuple[str, ...]) -> None:
@@ -37,15 +33,7 @@ def retry_scoring(output: str, overrides: tuple[str, ...]) -> None:
     from pipelines.curation.scoring import open_scoring_retry
 
     connect()
-    _run(open_scoring_retry(output, overrides))
-
-
-def _run(job: ScoringJob) -> None:
-    from pipelines.progress import show_progress, summary_text
-
-    with show_progress("images", "scored") as on_progress:
-        summary = job.run(on_progress)
-    click.echo(summary_text(summary, "images", "scored"))
+    run_and_tell(open_scoring_retry(output, overrides), "images", "scored")
 
 
 @click.command("curate")

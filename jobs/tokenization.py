@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from jobs.command import command, config_option, overrides_option
+from jobs.command import command, config_option, overrides_option, run_and_tell
 from jobs.ray_session import connect
 from pipelines.config import load_config
-
-if TYPE_CHECKING:
-    from pipelines.tokenization import TokenizationJob
 
 
 @click.command("tokenize")
@@ -24,7 +19,7 @@ def tokenize_command(path: str | None, overrides: tuple[str, ...]) -> None:
 
     config = load_config(TokenizeConfig, path, overrides)
     connect()
-    _run(plan_tokenization(config).open())
+    run_and_tell(plan_tokenization(config).open(), "images", "crops")
 
 
 def retry_tokenization(output: str, overrides: tuple[str, ...]) -> None:
@@ -32,12 +27,4 @@ def retry_tokenization(output: str, overrides: tuple[str, ...]) -> None:
     from pipelines.tokenization import open_tokenization_retry
 
     connect()
-    _run(open_tokenization_retry(output, overrides))
-
-
-def _run(job: TokenizationJob) -> None:
-    from pipelines.progress import show_progress, summary_text
-
-    with show_progress("images", "crops") as on_progress:
-        summary = job.run(on_progress)
-    click.echo(summary_text(summary, "images", "crops"))
+    run_and_tell(open_tokenization_retry(output, overrides), "images", "crops")

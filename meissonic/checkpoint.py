@@ -14,13 +14,12 @@ from torch import Tensor
 
 from meissonic.config import (
     GenerationConfig,
-    SamplerConfig,
     SchedulerConfig,
-    ScoreCondition,
     TextConfig,
     TransformerConfig,
     VQConfig,
 )
+from meissonic.model_folder import GENERATION_CONFIG, CheckpointError, read_json
 from meissonic.text import TOKENIZER_FILES, TextEncoder, Tokenizer
 from meissonic.transformer import Transformer
 from meissonic.vq import VQModel
@@ -30,9 +29,6 @@ WEIGHTS = {
     "vqvae": "diffusion_pytorch_model.safetensors",
     "text_encoder": "model.safetensors",
 }
-PARTS = ("transformer", "vqvae", "text_encoder", "tokenizer", "scheduler")
-RELEASED_SIDE = 1024
-"""Pixels of the released model with compression; its sibling without has half."""
 IGNORED_KEYS = ("text_model.embeddings.position_ids",)
 """Buffers that old text-encoder files carry."""
 
@@ -71,9 +67,6 @@ MODEL_INDEX = {
 }
 
 
-GENERATION_CONFIG = "generation_config.json"
-"""Ours, optional: the size and sampler settings that suit the model."""
-
 RELEASED_NAMES = (
     "model_index.json",
     GENERATION_CONFIG,
@@ -83,20 +76,6 @@ RELEASED_NAMES = (
 )
 """The files that the loader looks at."""
 VQ_NAMES = tuple(name for name in RELEASED_NAMES if name.startswith("vqvae/"))
-
-
-class CheckpointError(ValueError):
-    """A folder that is no complete model: the message lists what is wrong."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfigs:
-    """What the parts of a model are, without their weights; a model to be trained has no transformer yet."""
-
-    transformer: TransformerConfig | None
-    vq: VQConfig
-    text: TextConfig
-    scheduler: SchedulerConfig
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -132,7 +111,7 @@ class Meissonic:
             CheckpointError: a file, field or tensor is missing, extra or of another shape; all are listed.
         """
         folder = Path(folder)
-        scheduler_values = _read_config(folder, "scheduler", "scheduler_config.json")
+        scheduler_values = read_json(folder, "scheduler", "scheduler_config.json")
         text_encoder = _load(folder, "text_encoder", TextEncoder, TextConfig)
         if transformer is None:
             transformer = _load(folder, "transformer", Transformer, TransformerConfig)
@@ -149,7 +128,7 @@ class Meissonic:
             tokenizer=tokenizer,
             scheduler=scheduler,
             other_fields={
-                part: _read_config(folder, part, "config.json")
+                part: read_json(folder, part, "config.json")
                 for part in WEIGHTS
                 if (folder / part / "config.json").is_file()
             },
@@ -235,46 +214,6 @@ class Meissonic:
             raise CheckpointError(f"{folder}: the parts do not fit: " + "; ".join(wrong))
 
 
-def read_configs(folder: str | Path) -> ModelConfigs:
-    """The configurations in a model folder; reads no weights.
-
-    Raises:
-        CheckpointError: one but the transformer's is missing or not complete.
-    """
-    folder = Path(folder)
-    try:
-        return ModelConfigs(
-            transformer=TransformerConfig.from_json(_read_config(folder, "transformer", "config.json"))
-            if (folder / "transformer" / "config.json").is_file()
-            else None,
-            vq=VQConfig.from_json(_read_config(folder, "vqvae", "config.json")),
-            text=TextConfig.from_json(_read_config(folder, "text_encoder", "config.json")),
-            scheduler=SchedulerConfig.from_json(_read_config(folder, "scheduler", "scheduler_config.json")),
-        )
-    except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}") from error
-
-
-def read_generation_config(folder: str | Path) -> GenerationConfig:
-    """The settings that suit a model: its `generation_config.json`, or what the released pipeline uses.
-
-    Reads no weights.
-    """
-    folder = Path(folder)
-    if (folder / GENERATION_CONFIG).is_file():
-        values = _read_config(folder, "", GENERATION_CONFIG)
-        try:
-            sampler = SamplerConfig.from_json(values)
-            score = values.get("score")
-            condition = None if score is None else ScoreCondition.from_json(score)
-            return GenerationConfig.from_json(values | {"sampler": sampler, "score": condition})
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{folder / GENERATION_CONFIG}: {error}") from error
-    compressed = _read_config(folder, "transformer", "config.json").get("downsample")
-    side = RELEASED_SIDE if compressed else RELEASED_SIDE // 2
-    return GenerationConfig(width=side, height=side)
-
-
 def load_vq(
     folder: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
 ) -> VQModel:
@@ -290,7 +229,7 @@ def load_vq(
 def _load(folder: Path, part: str, module_class: Any, config_class: Any) -> Any:
     """One module, its weights memory-mapped and assigned without a random initialisation first."""
     try:
-        config = config_class.from_json(_read_config(folder, part, "config.json"))
+        config = config_class.from_json(read_json(folder, part, "config.json"))
     except ValueError as error:
         raise CheckpointError(f"{folder / part / 'config.json'}: {error}") from error
     path = folder / part / WEIGHTS[part]
@@ -334,19 +273,6 @@ def _vq_block_types(config: VQConfig) -> dict[str, list[str]]:
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
     }
-
-
-def _read_config(folder: Path, part: str, name: str) -> dict[str, Any]:
-    path = folder / part / name
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file; a model folder has {', '.join(PARTS)}") from error
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: not a JSON object")
-    return values
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The masked-image-modelling objective: masking rates, masks, conditioning dropout and the loss.
 
-Shapes: B batch, N positions, H x W grid, V codes. Source: arXiv 2410.08261 and MaskGIT (Chang et al., 2022).
+Shapes: B batch, N positions, M masked positions, H x W grid, V codes. Source: arXiv 2410.08261 and MaskGIT
+(Chang et al., 2022).
 """
 
 from __future__ import annotations
@@ -105,11 +106,9 @@ def drop_conditions(
     )
 
 
-def mim_loss(logits_BVHW: Tensor, labels_BHW: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy over the masked positions, in fp32."""
-    return F.cross_entropy(
-        logits_BVHW.float(), labels_BHW, ignore_index=IGNORED, label_smoothing=label_smoothing
-    )
+def masked_cross_entropy(logits_MV: Tensor, labels_M: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of each masked position, in float32, [M]; the loss is their mean over a whole batch."""
+    return F.cross_entropy(logits_MV.float(), labels_M, reduction="none", label_smoothing=label_smoothing)
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -121,8 +120,3 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, o
             continue
         (others if any(part in name for part in NO_DECAY) else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def random_order(batch: int, num_positions: int, generator: torch.Generator) -> Tensor:
-    """A permutation for each sample, int64 [B, N] on the generator's device."""
-    return torch.rand(batch, num_positions, generator=generator, device=generator.device).argsort(dim=1)

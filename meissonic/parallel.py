@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -52,7 +57,9 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def parallelise(module: nn.Module, parallel: Parallel, dtype: torch.dtype) -> nn.Module:
+def parallelise(
+    module: nn.Module, parallel: Parallel, dtype: torch.dtype, methods: Sequence[str] = ()
+) -> nn.Module:
     """The module as all workers call it together, each with its own samples.
 
     Args:
@@ -61,6 +68,7 @@ def parallelise(module: nn.Module, parallel: Parallel, dtype: torch.dtype) -> nn
             weights, gradients and moments, and gathers a block's weights while it runs.
         dtype: With fsdp, of gathered weights; gradients are averaged in float32. Products are in the dtype of
             the caller's autocast.
+        methods: Other methods of the module, beside its forward, that compute with its parameters.
     """
     if parallel == "ddp":
         if dist.get_world_size() == 1:
@@ -75,7 +83,10 @@ def parallelise(module: nn.Module, parallel: Parallel, dtype: torch.dtype) -> nn
     )
     for block in blocks(module):
         fully_shard(block, mp_policy=policy)
-    fully_shard(module, mp_policy=policy)
+    # also after a forward pass without a backward one: what was gathered must not outlive a change of weights
+    fully_shard(module, mp_policy=policy, reshard_after_forward=True)
+    for name in methods:
+        register_fsdp_forward_method(module, name)
     return module
 
 

@@ -10,11 +10,16 @@ import dataclasses
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from meissonic.config import TransformerConfig
-from meissonic.objective import IGNORED, ObjectiveConfig, drop_conditions, mask_tokens
+from meissonic.objective import (
+    IGNORED,
+    ObjectiveConfig,
+    drop_conditions,
+    mask_tokens,
+    masked_cross_entropy,
+)
 from meissonic.text import TextEncoder
 from meissonic.training_noise import Stream, TrainingNoise
 from meissonic.transformer import Transformer
@@ -132,8 +137,7 @@ class MaskedImageModel(nn.Module):
     def _cross_entropy(self, hidden_MD: Tensor, labels_M: Tensor, label_smoothing: float) -> Tensor:
         """Of each masked position, float32 [M]."""
         head = self.transformer.mlm_layer
-        logits_MV = head.logits(head.features(hidden_MD)).float()
-        return F.cross_entropy(logits_MV, labels_M, reduction="none", label_smoothing=label_smoothing)
+        return masked_cross_entropy(head.logits(head.features(hidden_MD)), labels_M, label_smoothing)
 
     def _conditions(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
         """Hidden states [B, L, C] and pooled outputs [B, P] of the captions."""

@@ -8,21 +8,18 @@ Opening checks everything that needs no cluster; running needs a connected Ray.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from meissonic import CheckpointError
 from pipelines.budget import cluster_nodes, on_cluster
-from pipelines.code_version import code_version
-from pipelines.config import identity, settings
 from pipelines.dataset_card import write_card
 from pipelines.generation_config import GenerateConfig, with_model_settings
 from pipelines.generation_worker import GenerationModels, GenerationWorker
-from pipelines.ledger import Ledger, RunSpec
+from pipelines.ledger import Ledger
 from pipelines.models import ModelError, fetch_model, model_id
 from pipelines.packing import PackImages
-from pipelines.plan import Plan, plan_units
+from pipelines.planned_run import PlannedRun, planned_run
 from pipelines.prompts import PromptTable, PromptTableError, open_prompts
 from pipelines.reopening import recorded_config, refuse_other_input
 from pipelines.scorers.loading import fetch_scorers
@@ -31,7 +28,6 @@ from pipelines.tally import Progress, RunSummary
 from pipelines.unit_job import Stage, UnitJob
 from pipelines.units import run_units
 from schemas.generations import generations_schema
-from schemas.manifest import json_bytes
 
 JOB = "generate"
 OnProgress = Callable[[Progress], None]
@@ -99,15 +95,13 @@ class GenerationPlan:
         config: Without nulls.
         models: What the workers load.
         prompts: The checked prompt table.
-        spec: What `run.json` will say.
-        units: The plan.
+        run: What it will do.
     """
 
     config: GenerateConfig
     models: GenerationModels
     prompts: PromptTable
-    spec: RunSpec
-    units: Plan
+    run: PlannedRun
 
     def open(self) -> GenerationJob:
         """Begin the run in the output folder, or go on with it.
@@ -116,7 +110,7 @@ class GenerationPlan:
             LedgerError: The output folder holds something else.
             StorageError: It cannot hold a run.
         """
-        ledger = Ledger.open(self.config.output, self.spec, self.units)
+        ledger = self.run.open(self.config.output)
         return GenerationJob(config=self.config, models=self.models, prompts=self.prompts, ledger=ledger)
 
 
@@ -130,18 +124,16 @@ def plan_job(config: GenerateConfig) -> GenerationPlan:
     prompts = open_prompts(config.prompts)
     _check_columns(config, prompts)
     config, models = prepare(config)
-    request = identity(config) | {"models": asdict(models)}
-    digest = hashlib.sha256(json_bytes(request)).hexdigest()
-    spec = RunSpec(
-        job=JOB,
-        config=request,
-        settings=settings(config),
+    run = planned_run(
+        JOB,
+        config,
+        {"models": asdict(models)},
+        prompts.objects,
+        config.unit_rows,
         row_id="prompt_id",
         unique_id="sample_id",
-        code_version=code_version(),
     )
-    units = plan_units(prompts.objects, config.unit_rows, digest)
-    return GenerationPlan(config=config, models=models, prompts=prompts, spec=spec, units=units)
+    return GenerationPlan(config=config, models=models, prompts=prompts, run=run)
 
 
 def open_job(config: GenerateConfig) -> GenerationJob:

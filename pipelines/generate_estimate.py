@@ -35,7 +35,7 @@ def estimate_job(planned: GenerationPlan, price: float | None) -> Estimate:
     Raises:
         LedgerError: The output folder holds something else.
     """
-    config, plan = planned.config, planned.units
+    config, plan = planned.config, planned.run.units
     done, rate = np.zeros(len(plan), bool), None
     if open_storage(config.output).exists(RUN_PATH):
         ledger = planned.open().ledger

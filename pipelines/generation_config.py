@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from meissonic import SamplerConfig
-from meissonic.checkpoint import read_generation_config
+from meissonic.model_folder import read_generation_config
 from pipelines.best_of import BestOf, check_best_of
 from pipelines.config import Config, Operational, Resources
 from pipelines.images import ImageFormat, RowImages
@@ -112,12 +112,17 @@ class GenerateConfig(Config):
         return best_of
 
 
+def with_own(settings: SamplerSettings, own: SamplerConfig) -> SamplerSettings:
+    """The settings with their nulls filled from a model's own."""
+    given = {name: value for name, value in settings.model_dump().items() if value is not None}
+    return SamplerSettings(**own.to_json() | given)
+
+
 def with_model_settings(config: GenerateConfig, folder: Path, name: str) -> GenerateConfig:
     """The config with its nulls filled from the model in `folder`."""
     own = read_generation_config(folder)
-    given = {k: v for k, v in config.sampler.model_dump().items() if v is not None}
     changes: dict[str, Any] = {
-        "sampler": SamplerSettings(**(own.sampler.to_json() | given)),
+        "sampler": with_own(config.sampler, own.sampler),
         "width": config.width or own.width,
         "height": config.height or own.height,
         "model_id": config.model_id or name,

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from meissonic import Meissonic, SampleRequest, decode, sample, to_uint8
-from meissonic.checkpoint import read_generation_config
+from meissonic.model_folder import read_generation_config
 from meissonic.sampling import MAX_SEED, BatchShape, batch_shape, check_request
 from pipelines.asked_score import AskedScore
 from pipelines.broken_device import ends_with_its_device

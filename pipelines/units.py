@@ -9,10 +9,8 @@ unit. It may be killed at any instant and started again, on a cluster of any siz
 """
 
 import logging
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, cast
 
@@ -34,12 +32,12 @@ from pipelines.plan import Unit
 from pipelines.records import Records
 from pipelines.storage import StorageError
 from pipelines.tally import Progress, RunSummary, Tally
+from pipelines.ticking import ticking
 from pipelines.unit_job import UnitJob
 from pipelines.worker import StageSettings, WorkerError, WorkerStage
 
 WAVE_UNITS = 20_000
 """Ray Data keeps some 10 KB for each block of an execution; each wave starts the actors anew."""
-_TICK_S = 1.0
 
 
 class JobFailedError(RefusalError):
@@ -86,7 +84,13 @@ def run_units(
         actors = actor_ranges([stage.resources for stage in stages], nodes, len(pending))
         attempts = [_start_attempts(job) for _ in stages]
         hosts: set[str] = set()
-        with _reporting(tally, attempts, on_progress):
+
+        def report() -> None:
+            if on_progress is not None:
+                busy = sum(ray.get([record.busy_workers.remote() for record in attempts]))
+                on_progress(tally.progress(busy, _worker_deaths(attempts)))
+
+        with ticking(report):
             for start in range(0, len(pending), wave_units):
                 units = plan.take(pending[start : start + wave_units])
                 with closing(_run_wave(job, ledger, units, actors, attempts)) as wave:
@@ -167,31 +171,6 @@ def _run_wave(
                 yield Commit.from_json(facts["commit"]), facts["is_ours"]
         except RayError as error:
             raise JobFailedError(_message(error)) from error
-
-
-@contextmanager
-def _reporting(
-    tally: Tally, attempts: Sequence[Any], on_progress: Callable[[Progress], None] | None
-) -> Iterator[None]:
-    """Call `on_progress` about once a second during the block, also while no unit ends."""
-    if on_progress is None:
-        yield
-        return
-    ended = threading.Event()
-
-    def report() -> None:
-        while not ended.wait(_TICK_S):
-            busy = sum(ray.get([record.busy_workers.remote() for record in attempts]))
-            on_progress(tally.progress(busy, _worker_deaths(attempts)))
-
-    with ThreadPoolExecutor(1) as pool:
-        reports = pool.submit(report)
-        try:
-            yield
-        finally:
-            ended.set()
-        reports.result()  # an error of the callback is the caller's
-    on_progress(tally.progress(0, _worker_deaths(attempts)))
 
 
 def _worker_deaths(attempts: Sequence[Any]) -> int:

@@ -20,6 +20,8 @@ from pipelines.manifest import MANIFEST_PATH
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipelines.curation.passes import Curation
+
 _HERE = "examples/shapes"
 
 
@@ -28,21 +30,27 @@ def curate(raw: Path, output: Path) -> Path:
     from pipelines.config import load_config
     from pipelines.curation.passes import Curation
     from pipelines.curation.settings import CurateConfig
-    from pipelines.progress import show_progress
-    from pipelines.selection import funnel_text
 
     config = load_config(CurateConfig, f"{_HERE}/curate_training.yaml", [f"input={raw}", f"output={output}"])
     curation = Curation(config)
     dataset = Path(curation.dataset_uri)
     if not _is_finished(dataset):
-        _connect()
-        with show_progress("images", "scored") as on_progress:
-            curation.score(on_progress)
-        curation.find_duplicates()
-        print(funnel_text(curation.select()))
-        with show_progress("images", "written") as on_progress:
-            curation.export(on_progress)
+        run_passes(curation)
     return dataset
+
+
+def run_passes(curation: Curation) -> None:
+    """All passes of curation, with their progress shown."""
+    from pipelines.progress import show_progress
+    from pipelines.selection import funnel_text
+
+    _connect()
+    with show_progress("images", "scored") as on_progress:
+        curation.score(on_progress)
+    curation.find_duplicates()
+    print(funnel_text(curation.select()))
+    with show_progress("images", "written") as on_progress:
+        curation.export(on_progress)
 
 
 def tokenize(dataset: Path, model: Path, output: Path, overrides: Sequence[str] = ()) -> None:

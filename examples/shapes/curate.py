@@ -10,13 +10,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from examples.shapes.chain import run_passes
 from examples.shapes.defects import SHARD_ROWS, collection, confusion_table, write_collection
-from jobs.ray_session import connect
 from pipelines.config import load_config
 from pipelines.curation.passes import Curation
 from pipelines.curation.settings import CurateConfig
-from pipelines.progress import show_progress
-from pipelines.selection import funnel_text
 
 FOLDER = Path("out/curate")
 CONFIG = "examples/shapes/curate.yaml"
@@ -30,13 +28,7 @@ def main(seed: int = 0) -> None:
     write_collection(FOLDER / "raw", samples)
     places = [f"input={FOLDER / 'raw' / 'images'}", f"output={FOLDER / 'out'}"]
     curation = Curation(load_config(CurateConfig, CONFIG, places))
-    connect()
-    with show_progress("images", "scored") as on_progress:
-        curation.score(on_progress)
-    curation.find_duplicates()
-    print(funnel_text(curation.select()))
-    with show_progress("images", "written") as on_progress:
-        curation.export(on_progress)
+    run_passes(curation)
     print(confusion_table(decisions(curation, [s.key for s in samples]), {s.key: s.defect for s in samples}))
 
     other = Curation(load_config(CurateConfig, CONFIG, [*places, *STRICTER]))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
-from pipelines.code_version import code_version
-from pipelines.config import identity, settings
 from pipelines.curation.export_plan import ShardCuts, write_shard_plan
 from pipelines.curation.export_worker import ExportWorker
 from pipelines.curation.scoring import OnProgress, ScoringPlan
@@ -14,14 +11,13 @@ from pipelines.curation.settings import ExportSettings
 from pipelines.curation.shard_images import ReadImages
 from pipelines.curation.shard_packing import PackShard
 from pipelines.errors import RefusalError
-from pipelines.ledger import Ledger, RunSpec
+from pipelines.ledger import Ledger
 from pipelines.manifest import MANIFEST_PATH
-from pipelines.plan import plan_units
+from pipelines.planned_run import planned_run
 from pipelines.storage import child, open_storage
 from pipelines.tally import RunSummary
 from pipelines.unit_job import Stage, UnitJob
 from pipelines.units import run_units
-from schemas.manifest import json_bytes
 
 JOB = "export"
 SHARD_PLAN = ".shards"
@@ -87,14 +83,6 @@ def open_export(scoring: ScoringPlan, selection_uri: str, export: ExportSettings
     folder = open_storage(child(output, SHARD_PLAN))
     objects = write_shard_plan(scoring.config.output, selection_uri, folder, cuts)
     selection = open_storage(selection_uri).sha256(MANIFEST_PATH)
-    request = identity(export) | {"kept": kept, "selection": selection}
-    spec = RunSpec(
-        job=JOB,
-        config=request,
-        settings=settings(export),
-        row_id="row_id",
-        unique_id="key",
-        code_version=code_version(),
-    )
-    units = plan_units(objects, export.shard_rows, hashlib.sha256(json_bytes(request)).hexdigest())
-    return ExportJob(export=export, scoring=scoring, ledger=Ledger.open(output, spec, units))
+    noted = {"kept": kept, "selection": selection}
+    run = planned_run(JOB, export, noted, objects, export.shard_rows, unique_id="key")
+    return ExportJob(export=export, scoring=scoring, ledger=run.open(output))

@@ -7,21 +7,20 @@ Planning looks at the whole input, on Ray where the input is many tars; running 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from pipelines.budget import cluster_nodes, on_cluster
-from pipelines.code_version import code_version
-from pipelines.config import differences, identity, settings
+from pipelines.config import differences
 from pipelines.curation.decode_worker import DecodeWorker
 from pipelines.curation.scores import scores_schema, taken_names
 from pipelines.curation.settings import ScoreConfig
 from pipelines.errors import LedgerError
-from pipelines.ledger import Ledger, RunSpec
-from pipelines.plan import Plan, Unit, plan_units
+from pipelines.ledger import Ledger
+from pipelines.plan import Unit
+from pipelines.planned_run import PlannedRun, planned_run
 from pipelines.reopening import recorded_config, refuse_other_input
 from pipelines.shards import Shard, parquet_shard
 from pipelines.sources import ImageSource, open_source
@@ -29,7 +28,6 @@ from pipelines.storage import child
 from pipelines.tally import Progress, RunSummary
 from pipelines.unit_job import Stage, UnitJob
 from pipelines.units import run_units
-from schemas.manifest import json_bytes
 
 JOB = "score"
 WEIGHTS = "weights"
@@ -106,15 +104,13 @@ class ScoringPlan:
         config: Of the job.
         digests: Of the scorers' weights.
         source: The input.
-        spec: What `run.json` will say.
-        units: The plan.
+        run: What it will do.
     """
 
     config: ScoreConfig
     digests: dict[str, str]
     source: ImageSource
-    spec: RunSpec
-    units: Plan
+    run: PlannedRun
 
     def open(self) -> ScoringJob:
         """Begin the run in the output folder, or go on with it.
@@ -123,7 +119,7 @@ class ScoringPlan:
             LedgerError: The output folder holds something else.
             StorageError: It cannot hold a run.
         """
-        ledger = Ledger.open(self.config.output, self.spec, self.units)
+        ledger = self.run.open(self.config.output)
         return ScoringJob(config=self.config, digests=self.digests, source=self.source, ledger=ledger)
 
 
@@ -136,17 +132,8 @@ def plan_scoring(config: ScoreConfig) -> ScoringPlan:
     """
     source = _open_source(config)
     digests = _fetched(config)
-    request = identity(config) | {WEIGHTS: digests}
-    spec = RunSpec(
-        job=JOB,
-        config=request,
-        settings=settings(config),
-        row_id="row_id",
-        unique_id="row_id",
-        code_version=code_version(),
-    )
-    units = plan_units(source.objects, config.unit_rows, hashlib.sha256(json_bytes(request)).hexdigest())
-    return ScoringPlan(config=config, digests=digests, source=source, spec=spec, units=units)
+    run = planned_run(JOB, config, {WEIGHTS: digests}, source.objects, config.unit_rows, unique_id="row_id")
+    return ScoringPlan(config=config, digests=digests, source=source, run=run)
 
 
 def open_scoring_retry(output: str, overrides: Sequence[str] = ()) -> ScoringJob:

@@ -15,27 +15,12 @@ from pipelines.clock import Clock
 from pipelines.tokenization.settings import TokenizeConfig
 from pipelines.tokenization.vq import VQFacts, fetched_vq
 from pipelines.worker import DeadLetter, WorkerResult
+from schemas.tokens import tokens_schema
 
 MADE = pa.schema(
-    [
-        pa.field("token_id", pa.string()),
-        pa.field("row_id", pa.string()),
-        pa.field("image_id", pa.string()),
-        pa.field("caption", pa.string()),
-        pa.field("captions", pa.list_(pa.string())),
-        pa.field("crop", pa.int16()),
-        pa.field("grid_height", pa.int16()),
-        pa.field("grid_width", pa.int16()),
-        pa.field("original_width", pa.int32()),
-        pa.field("original_height", pa.int32()),
-        pa.field("crop_top", pa.int32()),
-        pa.field("crop_left", pa.int32()),
-        pa.field("score", pa.float32()),
-        pa.field("vq_digest", pa.string()),
-        pa.field("tokens", pa.list_(pa.uint16())),  # of any grid; a shard has them at one size
-    ]
+    [pa.field("tokens", pa.list_(pa.uint16())) if f.name == "tokens" else f for f in tokens_schema((1, 1))]
 )
-"""What the worker gives: the columns of a token store."""
+"""What the worker gives: the columns of a token store, with grids of any size; a shard has them at one."""
 _COPIED = ("row_id", "image_id", "caption", "captions", "original_width", "original_height", "score")
 
 

@@ -5,18 +5,15 @@ summary = plan_tokenization(load_config(TokenizeConfig, …)).open().run(on_prog
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
 from pipelines.budget import cluster_nodes, on_cluster
-from pipelines.code_version import code_version
-from pipelines.config import identity, settings
 from pipelines.errors import RefusalError
-from pipelines.ledger import Ledger, RunSpec
-from pipelines.plan import Plan, plan_units
+from pipelines.ledger import Ledger
+from pipelines.planned_run import PlannedRun, planned_run
 from pipelines.reopening import recorded_config, refuse_other_input
 from pipelines.sources import ImageSource, open_source
 from pipelines.storage import child
@@ -29,7 +26,6 @@ from pipelines.tokenization.settings import TokenizeConfig
 from pipelines.tokenization.vq import VQFacts, vq_facts
 from pipelines.unit_job import Stage, UnitJob
 from pipelines.units import run_units
-from schemas.manifest import json_bytes
 
 JOB, VQ, SCORE_CONDITION = "tokenize", "vq", "score_condition"
 INDEX = ".index"
@@ -94,15 +90,13 @@ class TokenizationPlan:
         config: Of the job.
         vq: What its tokens mean.
         source: The input.
-        spec: What `run.json` will say.
-        units: The plan.
+        run: What it will do.
     """
 
     config: TokenizeConfig
     vq: VQFacts
     source: ImageSource
-    spec: RunSpec
-    units: Plan
+    run: PlannedRun
 
     def open(self) -> TokenizationJob:
         """Begin the run in the output folder, or go on with it.
@@ -111,7 +105,7 @@ class TokenizationPlan:
             LedgerError: The output folder holds something else, such as tokens of another VQ model.
             StorageError: It cannot hold a run.
         """
-        ledger = Ledger.open(self.config.output, self.spec, self.units)
+        ledger = self.run.open(self.config.output)
         return TokenizationJob(config=self.config, vq=self.vq, source=self.source, ledger=ledger)
 
 
@@ -127,17 +121,9 @@ def plan_tokenization(config: TokenizeConfig) -> TokenizationPlan:
     buckets_of(config, vq)
     source = _open_source(config)
     score = None if config.score is None else config.score.condition().to_json()
-    request = identity(config) | {VQ: asdict(vq), SCORE_CONDITION: score}
-    spec = RunSpec(
-        job=JOB,
-        config=request,
-        settings=settings(config),
-        row_id="row_id",
-        unique_id="token_id",
-        code_version=code_version(),
-    )
-    units = plan_units(source.objects, config.unit_rows, hashlib.sha256(json_bytes(request)).hexdigest())
-    return TokenizationPlan(config=config, vq=vq, source=source, spec=spec, units=units)
+    noted = {VQ: asdict(vq), SCORE_CONDITION: score}
+    run = planned_run(JOB, config, noted, source.objects, config.unit_rows, unique_id="token_id")
+    return TokenizationPlan(config=config, vq=vq, source=source, run=run)
 
 
 def open_tokenization_retry(output: str, overrides: Sequence[str] = ()) -> TokenizationJob:

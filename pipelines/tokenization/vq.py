@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meissonic.checkpoint import VQ_NAMES, CheckpointError, load_vq
+from meissonic.checkpoint import VQ_NAMES, load_vq
+from meissonic.model_folder import CheckpointError
 from meissonic.vq import VQModel
 from pipelines.models import ModelError, fetch_model
 

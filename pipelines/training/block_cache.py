@@ -6,8 +6,8 @@ from collections import OrderedDict
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
-from pipelines.training.order import Grid
 from pipelines.training.token_store import Columns, TokenStore, read_block
+from schemas.tokens import Grid
 
 _THREADS = 8
 """Shards that are read at the same time: at the start of a window all of its are missing."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from meissonic import Meissonic
-from meissonic.checkpoint import GENERATION_CONFIG, CheckpointError, read_generation_config
-from meissonic.config import GenerationConfig, SamplerConfig, ScoreCondition
+from meissonic.config import GenerationConfig, ScoreCondition
+from meissonic.model_folder import CheckpointError, read_generation_config
 from pipelines.errors import RefusalError
 from pipelines.models import fetch_model, folder_digest
 from pipelines.storage import open_storage
@@ -86,11 +86,10 @@ def _assembled(trained: TrainedWeights, init: Path) -> Meissonic:
 def _generation(trained: TrainedWeights, init: Path) -> GenerationConfig:
     width, height = trained.config["resolution"]
     score = trained.config["score_condition"]
-    has_own = (init / GENERATION_CONFIG).is_file()
     return GenerationConfig(
         width=width,
         height=height,
-        sampler=read_generation_config(init).sampler if has_own else SamplerConfig(),
+        sampler=read_generation_config(init).sampler,
         score=None if score is None else ScoreCondition.from_json(score),
     )
 

@@ -1,4 +1,4 @@
-"""The steps of a stage on one worker.
+"""The steps from a checkpoint to a stage's end, on one worker.
 
 Which samples a step has, and all that is drawn for them, is a function of seed, token stores and step: the
 same after a restart and with any number of workers. Losses are looked at every few steps, so that a GPU need
@@ -10,16 +10,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Collection
+from contextlib import closing, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from meissonic.objective import ObjectiveConfig, num_masked
+from meissonic.objective import num_masked
 from meissonic.parallel import without_sync
 from meissonic.training import TrainingBatch
-from pipelines.training.arithmetic import arithmetic
 from pipelines.training.batches import BatchLoader
 from pipelines.training.checkpoints import Checkpointer
 from pipelines.training.job import StageJob
@@ -27,10 +27,11 @@ from pipelines.training.learning_rate import learning_rate
 from pipelines.training.logs import TrainingLog
 from pipelines.training.monitor import TrainingProgress
 from pipelines.training.order import SampleOrder
-from pipelines.training.rates import RateMeter, matmul_rate
-from pipelines.training.skips import DivergedError, NotFiniteError, data_indices, read_skips, write_skip
-from pipelines.training.stage_model import DTYPES, StageModel
-from pipelines.training.token_store import open_token_stores
+from pipelines.training.precision import computing
+from pipelines.training.rates import RateMeter
+from pipelines.training.skips import NotFiniteError, data_indices
+from pipelines.training.stage_model import StageModel
+from pipelines.training.token_store import TokenStore
 from pipelines.training.trackers import open_trackers
 from pipelines.training.validation import Validation
 
@@ -46,61 +47,50 @@ class _Done:
     grad_norm: torch.Tensor
 
 
-class StageLoop:
-    """A worker's part of a stage."""
+class Steps:
+    """A worker's part of the steps that are left.
 
-    def __init__(self, job: StageJob, checkpointer: Checkpointer, monitor: Any, device: torch.device) -> None:
-        self.job, self.checkpointer, self.monitor, self.device = job, checkpointer, monitor, device
+    Attributes:
+        job: The stage.
+        trained: Its model, as the last step that was done has left it.
+        store: Its token stores.
+        order: Which samples each batch has.
+        checkpointer: Saves the state.
+        monitor: The driver's, an actor.
+        peak_flop_per_s: Of a worker's device.
+    """
+
+    def __init__(
+        self,
+        job: StageJob,
+        trained: StageModel,
+        store: TokenStore,
+        order: SampleOrder,
+        checkpointer: Checkpointer,
+        monitor: Any,
+        peak_flop_per_s: float,
+    ) -> None:
+        self.job, self.trained, self.store, self.order = job, trained, store, order
+        self.checkpointer, self.monitor = checkpointer, monitor
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        config, stage = job.config, job.stage
-        self.objective = ObjectiveConfig(**config.objective.model_dump())
-        self.store = open_token_stores(stage.datasets)
-        self.order = SampleOrder(
-            {grid: [block.num_rows for block in blocks] for grid, blocks in self.store.blocks.items()},
-            seed=config.seed,
-            batch_size=stage.batch_size,
-            window_blocks=config.window_blocks,
+        parts = trained.parts
+        self.meter = RateMeter(
+            parts.transformer.config, parts.text_encoder.config, peak_flop_per_s * self.world_size
         )
-        self.peak = config.logging.peak_flop_per_s or matmul_rate(device, DTYPES[config.precision])
+        self.validation = Validation(job, store, trained)
+        self.log: TrainingLog | None = None
         self.pending = list[_Done]()
 
-    def run(self) -> None:
-        """Train to the last step.
+    def run(self, first: int, skipped: Collection[int]) -> None:
+        """Do all steps from this one on, without the batches that are left out.
 
         Raises:
-            DivergedError: Too many batches were not finite.
+            NotFiniteError: A loss or gradient is not finite; all workers see the same.
         """
-        while True:
-            self.trained = StageModel(self.job, self.objective, self.device)
-            first = self._restore()
-            skipped = read_skips(self.job.storage)
-            try:
-                self._run_from(first, skipped)
-                return
-            except NotFiniteError as fault:
-                self._leave_out(fault, skipped)
-
-    def _restore(self) -> int:
-        """Go back to the newest checkpoint, if there is any; gives the steps that are done."""
-        step = self.checkpointer.store.newest()
-        if step is None:
-            return 0
-        state = self.trained.state()
-        self.checkpointer.load(step=step, state=state)
-        self.trained.restore(state)
-        return step
-
-    def _run_from(self, first: int, skipped: frozenset[int]) -> None:
         config, stage = self.job.config, self.job.stage
-        parts = self.trained.parts
-        self.meter = RateMeter(
-            parts.transformer.config, parts.text_encoder.config, self.peak, self.world_size
-        )
-        self.validation = Validation(self.job, self.store, self.trained, self.device)
-        with ExitStack() as stack:
-            self.log = stack.enter_context(closing(self._open_log(first))) if self.rank == 0 else None
-            self.loader = stack.enter_context(closing(self._loader()))
-            batches = self.loader.iterate(data_indices(first, skipped))
+        self.log = self._open_log(first) if self.rank == 0 else None
+        with closing(self.log) if self.log is not None else nullcontext(), closing(self._loader()) as loader:
+            batches = loader.iterate(data_indices(first, skipped))
             for step in range(first, stage.num_steps):
                 self._step(step, next(batches))
                 done, last = step + 1, step + 1 == stage.num_steps
@@ -108,7 +98,7 @@ class StageLoop:
                 validates = every is not None and (last or done % every == 0)
                 saves = last or done % config.checkpoints.every_steps == 0
                 if saves or validates or done % config.logging.every_steps == 0:
-                    self._look(len(skipped))
+                    self._look(loader.wait_s, len(skipped))
                 if validates:
                     self._validate(done)
                 if saves:
@@ -117,16 +107,16 @@ class StageLoop:
 
     def _step(self, step: int, batch: list[TrainingBatch]) -> None:
         """One optimizer step over this worker's micro-batches."""
-        index, stage = batch[0].index, self.job.stage
+        index, stage, seed = batch[0].index, self.job.stage, self.job.config.seed
         rows, columns = batch[0].tokens_BHW.shape[1:]
-        total = num_masked(self.objective, self.job.config.seed, index, stage.batch_size, rows * columns)
-        loss = torch.zeros((), device=self.device)
+        total = num_masked(self.trained.model.config, seed, index, stage.batch_size, rows * columns)
+        loss = torch.zeros((), device=self.trained.device)
         for number, part in enumerate(batch):
             with (
                 without_sync(self.trained.module, number < len(batch) - 1),
-                arithmetic(self.job.config, self.device),
+                computing(self.job.config.precision, self.trained.device),
             ):
-                part_loss = self.trained.module(part.to(self.device)) / total
+                part_loss = self.trained.module(part.to(self.trained.device)) / total
                 # gradients are averaged over the workers, each of which has a part of the sum
                 (part_loss * self.world_size).backward()
             loss += part_loss.detach()
@@ -136,15 +126,13 @@ class StageLoop:
             _Done(step=step, index=index, grid=(rows, columns), loss=loss, grad_norm=grad_norm)
         )
 
-    def _look(self, num_skipped: int) -> None:
+    def _look(self, waited_s: float, num_skipped: int) -> None:
         """Read the numbers of the steps since the last time, from the device and all workers.
 
         Raises:
             NotFiniteError: One is not finite; all workers see the same.
         """
         steps, self.pending = self.pending, []
-        if not steps:
-            return
         losses = torch.stack([done.loss for done in steps])
         dist.all_reduce(losses)
         norms = torch.stack([done.grad_norm for done in steps]).tolist()
@@ -152,7 +140,7 @@ class StageLoop:
         for done, loss, norm in numbers:
             if not math.isfinite(loss) or not math.isfinite(norm):
                 raise NotFiniteError(step=done.step, index=done.index, loss=loss, grad_norm=norm)
-        rates = self.meter.read(self.loader.wait_s)
+        rates = self.meter.read(waited_s)
         if self.log is None:
             return
         for done, loss, norm in numbers:
@@ -160,7 +148,7 @@ class StageLoop:
                 "loss": loss,
                 "grad_norm": norm,
                 "learning_rate": learning_rate(self.job.stage, done.step),
-                "epoch": self.order.batch(done.index).epoch,
+                "epoch": self.order.epoch(done.index),
                 "batch": done.index,
                 "height": done.grid[0],
                 "width": done.grid[1],
@@ -193,20 +181,8 @@ class StageLoop:
         if self.log is not None:
             self.log.cut(step)
         began = time.monotonic()
-        self.checkpointer.save(step=step, state=self.trained.state(), extra={})
+        self.checkpointer.save(step=step, state=self.trained.state())
         self.meter.pause(time.monotonic() - began)
-
-    def _leave_out(self, fault: NotFiniteError, skipped: frozenset[int]) -> None:
-        """Record that the batch is left out, for this run and any that goes on with it."""
-        self.checkpointer.wait()  # a checkpoint that is being written may be the last good one
-        if len(skipped) >= self.job.config.max_skipped_batches:
-            raise DivergedError(
-                f"{self.job.storage.uri}: {fault}; {len(skipped)} batches were left out before for the same, "
-                "which is max_skipped_batches; lower the learning rate or lengthen the warm-up"
-            )
-        if self.rank == 0:
-            write_skip(self.job.storage, fault)
-        dist.barrier()
 
     def _loader(self) -> BatchLoader:
         config = self.job.config
@@ -220,7 +196,7 @@ class StageLoop:
             rank=self.rank,
             world_size=self.world_size,
             micro_batch_size=config.workers.micro_batch_size or per_worker,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=self.trained.device.type == "cuda",
         )
 
     def _open_log(self, first: int) -> TrainingLog:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from meissonic import Meissonic
-from meissonic.checkpoint import ModelConfigs, read_configs
 from meissonic.config import TransformerConfig
 from meissonic.growing import with_compression
+from meissonic.model_folder import ModelConfigs, read_configs
 from meissonic.training import new_transformer
 from pipelines.errors import RefusalError
 from pipelines.models import fetch_model

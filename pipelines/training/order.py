@@ -19,14 +19,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-Grid = tuple[int, int]
-"""Tokens of an image: rows and columns."""
+from schemas.tokens import Grid
 
 _GRID_STREAM, _BLOCK_STREAM, _ROW_STREAM = range(3)
 _CHUNK = 1 << 16
 """Batches whose grids are drawn together."""
-_CACHED_WINDOWS = 4
-"""Of a grid: batches straddle them, and the trainer may look at batches that the reader is through with."""
+_CACHED_WINDOWS = 2
+"""Of a grid: a batch may straddle them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +36,11 @@ class BatchPlan:
         grid: Tokens (rows, columns) of its images.
         blocks_B: Block of each sample, a place in the grid's blocks: int64 [B].
         rows_B: Its row in that block: int64 [B].
-        epoch: Of the first sample, counted by the grid's own samples from 0.
     """
 
     grid: Grid
     blocks_B: NDArray[np.int64]
     rows_B: NDArray[np.int64]
-    epoch: int
 
 
 class SampleOrder:
@@ -87,9 +84,12 @@ class SampleOrder:
         sequence = self._sequences[grid]
         first = number * self.batch_size
         blocks_B, rows_B = sequence.samples(first, first + self.batch_size)
-        return BatchPlan(
-            grid=sequence.grid, blocks_B=blocks_B, rows_B=rows_B, epoch=first // sequence.num_samples
-        )
+        return BatchPlan(grid=sequence.grid, blocks_B=blocks_B, rows_B=rows_B)
+
+    def epoch(self, index: int) -> int:
+        """Of the batch's first sample, from 0, counted by the samples of its grid."""
+        grid, number = self._draws.draw(index)
+        return number * self.batch_size // self._sequences[grid].num_samples
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,22 +17,23 @@ _PRODUCTS = 8
 class RateMeter:
     """Counts between two readings."""
 
-    def __init__(
-        self, transformer: TransformerConfig, text: TextConfig, peak_flop_per_s: float, world_size: int
-    ) -> None:
+    def __init__(self, transformer: TransformerConfig, text: TextConfig, peak_flop_per_s: float) -> None:
+        """Of this model; `peak_flop_per_s` is what all workers' devices can do."""
         self._transformer, self._text = transformer, text
-        self._peak = peak_flop_per_s * world_size
+        self._peak = peak_flop_per_s
         self._reset(0.0)
 
     def add(self, *, samples: int, grid: tuple[int, int], num_masked: int) -> None:
         """Count a step of this many samples of a grid, with so many masked positions in all."""
         transformer = cost.training_flops(
-            self._transformer, *grid, num_masked=0, num_text=self._text.max_position_embeddings
+            self._transformer,
+            *grid,
+            num_masked=num_masked / samples,
+            num_text=self._text.max_position_embeddings,
         )
-        head = 3 * cost.head_flops(self._transformer, num_masked, num_masked)
         self._samples += samples
         self._tokens += samples * grid[0] * grid[1]
-        self._flops += samples * (transformer + cost.text_flops(self._text)) + head
+        self._flops += samples * (transformer + cost.text_flops(self._text))
 
     def read(self, waited_s: float) -> Rates:
         """The rates since the last reading; `waited_s` is all the time that was waited for data so far."""

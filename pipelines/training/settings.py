@@ -10,6 +10,8 @@ from meissonic.config import TransformerConfig
 from pipelines.config import Config, Operational
 from pipelines.generation_config import SamplerSettings
 
+Precision = Literal["float32", "bfloat16"]
+
 
 class TransformerSettings(Config):
     """A transformer to be trained from nothing; what the tokenizers decide is not asked for.
@@ -66,7 +68,7 @@ class StageSettings(Config):
         decay: How it falls after that: not at all, or by a cosine or a line to `final_rate`.
         decay_from: Fraction of the steps at which it begins to fall.
         final_rate: What is left of it at the end, as a fraction.
-        compression: True adds compression layers where the model has none. Null leaves it as it is.
+        compression: Whether compression layers are added where the model has none.
         train_text: Whether the text tower learns too.
     """
 
@@ -79,7 +81,7 @@ class StageSettings(Config):
     decay: Literal["constant", "cosine", "linear"] = "constant"
     decay_from: float = Field(default=0.0, ge=0, lt=1)
     final_rate: float = Field(default=0.0, ge=0, le=1)
-    compression: Literal[True] | None = None
+    compression: bool = False
     train_text: bool = False
 
 
@@ -252,7 +254,7 @@ class TrainConfig(Config):
     objective: ObjectiveSettings = ObjectiveSettings()
     captions: CaptionSettings = CaptionSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Precision = "bfloat16"
     seed: int = Field(default=0, ge=0, lt=2**63)
     window_blocks: PositiveInt = 64
     max_skipped_batches: NonNegativeInt = 10

@@ -13,9 +13,8 @@ from meissonic.training import MaskedImageModel
 from pipelines.training.job import StageJob
 from pipelines.training.learning_rate import learning_rate
 from pipelines.training.model import start_model
+from pipelines.training.precision import DTYPES
 from pipelines.training.state import gather_state, restore_state
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class StageModel:
@@ -26,18 +25,19 @@ class StageModel:
         model: What is trained, its parameters this worker's.
         module: The same as all workers call it together.
         average: Of the trained weights.
+        device: Where they are.
     """
 
-    def __init__(self, job: StageJob, objective: ObjectiveConfig, device: torch.device) -> None:
+    def __init__(self, job: StageJob, device: torch.device) -> None:
         config, workers, options = job.config, job.config.workers, job.config.optimizer
-        self._stage, self._clip_norm = job.stage, options.clip_norm
+        self._stage, self._clip_norm, self.device = job.stage, options.clip_norm, device
         self.parts = start_model(job)
         self.model = MaskedImageModel(
             self.parts.transformer,
             self.parts.text_encoder,
             empty_ids_L=self.parts.tokenizer([""])[0],
             mask_token_id=self.parts.scheduler.mask_token_id,
-            config=objective,
+            config=ObjectiveConfig(**config.objective.model_dump()),
             seed=config.seed,
             train_text=job.stage.train_text,
         ).to(device)
@@ -45,7 +45,7 @@ class StageModel:
             checkpoint_blocks(self.model, workers.checkpoint_every)
         if workers.compile:
             compile_blocks(self.model)
-        self.module = parallelise(self.model, workers.parallel, DTYPES[config.precision])
+        self.module = parallelise(self.model, workers.parallel, DTYPES[config.precision], methods=["losses"])
         self._optimizer = torch.optim.AdamW(
             parameter_groups(self.model, options.weight_decay),
             lr=job.stage.learning_rate,

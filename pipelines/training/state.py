@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,24 +15,14 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from meissonic.averaging import AveragedWeights
+
 # what is frozen comes from the model that the training started from
 _MODEL = StateDictOptions(ignore_frozen_params=True, strict=False)
 
 
-class Average(Protocol):
-    """Averaged weights, such as `meissonic.averaging.AveragedWeights`."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Its tensors, by name."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over such tensors."""
-        ...
-
-
 def gather_state(
-    model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: AveragedWeights
 ) -> dict[str, Any]:
     """What a checkpoint holds; the tensors are those of the training, not copies.
 
@@ -43,33 +33,31 @@ def gather_state(
     Args:
         model: The module, perhaps wrapped by DDP or sharded by `fully_shard`.
         optimizer: Of its parameters.
-        average: Averaged weights of it, if any.
+        average: Of its weights.
 
     Returns:
-        "model", "optimizer" (moments by parameter) and, with an average, "average".
+        "model", "optimizer" (moments by parameter) and "average".
     """
     is_new = not optimizer.state
     state: dict[str, Any] = {
         "model": get_model_state_dict(model, options=_MODEL),
         "optimizer": get_optimizer_state_dict(model, optimizer)["state"],
+        "average": average.state_dict(),
     }
     if is_new:  # the call has made a step with gradients of zero
         for moments in optimizer.state.values():
             _zero(moments)
-    if average is not None:
-        state["average"] = average.state_dict()
     return state
 
 
 def restore_state(
-    model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, state: Mapping[str, Any]
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: AveragedWeights, state: Mapping[str, Any]
 ) -> None:
     """Take over a state that `gather_state` gave and a checkpoint was loaded into."""
     set_model_state_dict(model, dict(state["model"]), options=_MODEL)
     groups = get_optimizer_state_dict(model, optimizer)["param_groups"]
     set_optimizer_state_dict(model, optimizer, {"state": state["optimizer"], "param_groups": groups})
-    if average is not None:
-        average.load_state_dict(state["average"])
+    average.load_state_dict(state["average"])
 
 
 def _zero(moments: Mapping[str, Any]) -> None:

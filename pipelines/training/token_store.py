@@ -18,9 +18,8 @@ from pipelines.inputs import open_parquet
 from pipelines.ledger import Ledger
 from pipelines.manifest import MANIFEST_PATH, read_entries
 from pipelines.storage import Storage
-from pipelines.training.order import Grid
 from schemas.manifest import json_bytes
-from schemas.tokens import MICRO_CONDITIONS, parse_shard_path
+from schemas.tokens import MICRO_CONDITIONS, Grid, parse_shard_path
 
 _JOB = "tokenize"
 _COLUMNS = ("caption", "captions", *MICRO_CONDITIONS, "tokens")

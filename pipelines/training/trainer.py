@@ -12,11 +12,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-import threading
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +26,7 @@ from pipelines.budget import ClusterTooSmallError, cluster_nodes
 from pipelines.errors import RefusalError
 from pipelines.models import LocalModel, fetch_model
 from pipelines.storage import child
+from pipelines.ticking import ticking
 from pipelines.training.checkpoints import CheckpointStore
 from pipelines.training.checkpoints.store import record_path
 from pipelines.training.job import StageJob
@@ -38,7 +36,6 @@ from pipelines.training.settings import TrainConfig
 from pipelines.training.worker import run_worker
 from schemas.manifest import json_bytes
 
-_TICK_S = 1.0
 OnProgress = Callable[[TrainingProgress, int], None]
 """Called with the newest progress, and how often the workers were started again."""
 
@@ -152,36 +149,20 @@ def _run_stage(job: StageJob, on_progress: OnProgress | None) -> None:
             worker_runtime_env=environment,  # type: ignore[call-arg]  # the class of Ray Train's second version
         ),
     )
+
+    def report() -> None:
+        progress, restarts = ray.get(monitor.newest.remote())
+        if progress is not None and on_progress is not None:
+            on_progress(progress, restarts)
+
     try:
-        with _reporting(monitor, on_progress):
+        with ticking(report):
             trainer.fit()
         if (refusal := ray.get(monitor.refusal.remote())) is not None:
             raise TrainingStoppedError(f"{job.storage.uri}: {refusal}")
     finally:
         ray.kill(monitor)
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextmanager
-def _reporting(monitor: Any, on_progress: OnProgress | None) -> Iterator[None]:
-    """Call `on_progress` about once a second while the block runs, and at its end."""
-    ended = threading.Event()
-
-    def report() -> None:
-        last = on_progress is None
-        while not last:
-            last = ended.wait(_TICK_S)
-            progress, restarts = ray.get(monitor.newest.remote())
-            if progress is not None and on_progress is not None:
-                on_progress(progress, restarts)
-
-    with ThreadPoolExecutor(1) as pool:
-        reports = pool.submit(report)
-        try:
-            yield
-        finally:
-            ended.set()
-        reports.result()  # an error of the callback is the caller's
 
 
 def _on_cluster(config: TrainConfig) -> TrainConfig:

@@ -13,49 +13,48 @@ from numpy.typing import NDArray
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from meissonic import Meissonic, SampleRequest, decode, sample, to_uint8
-from meissonic.checkpoint import read_generation_config
 from meissonic.config import SamplerConfig
+from meissonic.model_folder import read_generation_config
 from meissonic.text import Tokenizer
 from meissonic.training import TrainingBatch
-from pipelines.generation_config import SamplerSettings
+from pipelines.generation_config import with_own
 from pipelines.models import fetch_model
-from pipelines.training.arithmetic import arithmetic
 from pipelines.training.job import StageJob
+from pipelines.training.precision import computing
 from pipelines.training.sample_grid import sample_grid
 from pipelines.training.stage_model import StageModel
 from pipelines.training.token_store import TokenStore, read_block
+from pipelines.training.weights import below
 
 _INDEX = 2**62
 """Of the held-out batch in the order of the data: masks that no step draws."""
 
 
 class Validation:
-    """Measures on all workers together.
+    """Measures on all workers together."""
 
-    Attributes:
-        num_images: Held-out images there are for it, at most as many as were asked for.
-    """
-
-    def __init__(self, job: StageJob, store: TokenStore, trained: StageModel, device: torch.device) -> None:
-        self._job, self._trained, self._device = job, trained, device
+    def __init__(self, job: StageJob, store: TokenStore, trained: StageModel) -> None:
+        self._job, self._trained, self._device = job, trained, trained.device
         self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
         self._batch_size = job.config.workers.micro_batch_size or 32
         self._batches = list(self._held_out(store, trained.parts.tokenizer))
 
     def losses(self) -> dict[str, float]:
         """Mean cross-entropy of masked positions for each masking rate; empty without held-out images."""
-        found: dict[str, float] = {}
-        for rate in self._job.config.validation.masking_rates if self._batches else ():
-            sums = torch.zeros(2, dtype=torch.float64, device=self._device)
-            with torch.no_grad(), self._trained.average.applied_to(self._trained.model):
-                for batch, is_own_B in self._batches:
-                    rates_B = torch.full((len(is_own_B),), rate, device=self._device)
-                    with arithmetic(self._job.config, self._device):
-                        loss_B, count_B = self._trained.model.losses(batch, rates_B)
-                    sums += torch.stack([(loss_B * is_own_B).sum(), (count_B * is_own_B).sum()])
-            dist.all_reduce(sums)
-            found[f"{rate:g}"] = (sums[0] / sums[1]).item()
-        return found
+        if not self._batches:
+            return {}
+        with self._trained.average.applied_to(self._trained.model):
+            return {f"{rate:g}": self._loss(rate) for rate in self._job.config.validation.masking_rates}
+
+    def _loss(self, rate: float) -> float:
+        sums = torch.zeros(2, dtype=torch.float64, device=self._device)
+        for batch, is_own_B in self._batches:
+            rates_B = torch.full((len(is_own_B),), rate, device=self._device)
+            with computing(self._job.config.precision, self._device):
+                loss_B, count_B = self._trained.model.losses(batch, rates_B)
+            sums += torch.stack([(loss_B * is_own_B).sum(), (count_B * is_own_B).sum()])
+        dist.all_reduce(sums)
+        return (sums[0] / sums[1]).item()
 
     def samples(self) -> NDArray[np.uint8] | None:
         """Samples of the prompts, RGB, uint8 [height, width, 3], on the first worker; None elsewhere."""
@@ -99,9 +98,9 @@ class Validation:
         parts = self._trained.parts
         with torch.device("meta"):
             transformer = type(parts.transformer)(parts.transformer.config)
-        transformer.load_state_dict(_below(weights, "transformer."), assign=True)
+        transformer.load_state_dict(below(weights, "transformer"), assign=True)
         text_encoder = parts.text_encoder
-        if text := _below(weights, "text_encoder."):  # it is trained too
+        if text := below(weights, "text_encoder"):  # it is trained too
             text_encoder = type(text_encoder)(text_encoder.config)
             text_encoder.load_state_dict(text)
             text_encoder.to(self._device).eval().requires_grad_(False)
@@ -115,7 +114,8 @@ class Validation:
     def _sampled(self, model: Meissonic) -> NDArray[np.uint8]:
         job, settings = self._job, self._job.config.validation
         factor = model.vq.config.factor
-        config = self._sampler(settings.sampler)
+        own = read_generation_config(fetch_model(job.config.init, job.init_digest).folder)
+        config = SamplerConfig(**with_own(settings.sampler, own.sampler).model_dump())
         requests = [
             SampleRequest(
                 prompt=prompt,
@@ -129,7 +129,7 @@ class Validation:
         ]
         images: dict[int, NDArray[np.uint8]] = {}
         batch_size = min(self._batch_size, len(requests))
-        with torch.compiler.set_stance("force_eager"), arithmetic(job.config, self._device):
+        with torch.compiler.set_stance("force_eager"), computing(job.config.precision, self._device):
             for indices, tokens in sample(model, requests, batch_size=batch_size):
                 pixels = to_uint8(decode(model, tokens, batch_size=batch_size))
                 images.update(zip(indices, pixels.cpu().numpy(), strict=True))
@@ -139,13 +139,3 @@ class Validation:
             for number in range(len(settings.prompts))
         ]
         return sample_grid(rows, settings.prompts)
-
-    def _sampler(self, settings: SamplerSettings) -> SamplerConfig:
-        folder = fetch_model(self._job.config.init, self._job.init_digest).folder
-        given = {name: value for name, value in settings.model_dump().items() if value is not None}
-        return SamplerConfig(**read_generation_config(folder).sampler.to_json() | given)
-
-
-def _below(weights: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The weights whose names begin so, by the rest of their names."""
-    return {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -47,8 +48,7 @@ class TrainedWeights:
 
     def weights(self, part: Literal["transformer", "text_encoder"]) -> dict[str, Tensor]:
         """Those of one part, by their names in it; none where it was not trained."""
-        prefix = f"{part}."
-        return {k.removeprefix(prefix): w for k, w in self.tensors.items() if k.startswith(prefix)}
+        return below(self.tensors, part)
 
     def new_transformer(self) -> Transformer:
         """The transformer with these weights, on the CPU.
@@ -65,6 +65,12 @@ class TrainedWeights:
                 f"{self.checkpoint}: the tensors are not those of the configuration in run.json: {error}"
             ) from error
         return transformer
+
+
+def below(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Those whose names begin with `part` and a dot, by the rest of their names."""
+    prefix = f"{part}."
+    return {name.removeprefix(prefix): w for name, w in tensors.items() if name.startswith(prefix)}
 
 
 def read_weights(uri: str, weights: WeightsName) -> TrainedWeights:

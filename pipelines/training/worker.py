@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any
 
 import ray
@@ -14,7 +13,7 @@ import torch.distributed as dist
 from pipelines.errors import RefusalError
 from pipelines.training.checkpoints import Checkpointer, CheckpointStore
 from pipelines.training.job import StageJob
-from pipelines.training.loop import StageLoop
+from pipelines.training.stage import train_stage
 
 
 def run_worker(arguments: dict[str, Any]) -> None:
@@ -27,8 +26,7 @@ def run_worker(arguments: dict[str, Any]) -> None:
     monitor = arguments["monitor"]
     rank, world_size = dist.get_rank(), dist.get_world_size()
     store = CheckpointStore(job.storage)
-    first_step = store.newest() or 0
-    refusal = [ray.get(monitor.start.remote(first_step)) if rank == 0 else None]
+    refusal = [ray.get(monitor.start.remote(store.newest() or 0)) if rank == 0 else None]
     dist.broadcast_object_list(refusal)
     if refusal[0] is not None:
         return
@@ -36,11 +34,9 @@ def run_worker(arguments: dict[str, Any]) -> None:
         torch.set_num_threads(job.config.workers.threads)
     device = ray.train.torch.get_device()
     try:
-        with ExitStack() as stack:
-            checkpointer = stack.enter_context(
-                Checkpointer(store=store, rank=rank, world_size=world_size, keep=job.config.checkpoints)
-            )
-            StageLoop(job, checkpointer, monitor, device).run()
+        keep = job.config.checkpoints
+        with Checkpointer(store=store, rank=rank, world_size=world_size, keep=keep) as checkpointer:
+            train_stage(job, checkpointer, monitor, device)
     except RefusalError as error:
         ray.get(monitor.refuse.remote(str(error)))
         raise

@@ -11,7 +11,7 @@ from PIL import Image
 from examples.shapes.images import BEST_SCORE, ImageSet, write_images
 from examples.shapes.parts import take_parts
 from examples.shapes.world import caption_words
-from meissonic.checkpoint import read_configs
+from meissonic.model_folder import read_configs
 from pipelines.scorers.quality import quality
 
 MODEL = Path(__file__).parents[2] / "examples/shapes/model"

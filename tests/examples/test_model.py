@@ -11,8 +11,9 @@ from examples.shapes.drawing import SIDE
 from examples.shapes.generate import SAMPLER, generate, share_right, verdicts
 from examples.shapes.prompts import choose_scenes
 from examples.shapes.world import caption, spoken
-from meissonic.checkpoint import Meissonic, read_generation_config
+from meissonic.checkpoint import Meissonic
 from meissonic.config import GenerationConfig
+from meissonic.model_folder import read_generation_config
 
 MODEL = Path(__file__).parents[2] / "examples/shapes/model"
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from meissonic import CheckpointError, Meissonic, SamplerConfig, TextConfig, TransformerConfig, VQConfig
-from meissonic.checkpoint import read_generation_config
 from meissonic.config import GenerationConfig
+from meissonic.model_folder import read_generation_config
 from meissonic.text import TextEncoder
 from meissonic.transformer import Transformer
 from meissonic.vq import VQModel

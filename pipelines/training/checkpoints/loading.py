@@ -30,7 +30,7 @@ _THREADS = 4
 _CHUNK_BYTES = 1 << 20
 
 
-def load_into(store: CheckpointStore, step: int, state: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
+def load_into(store: CheckpointStore, step: int, state: dict[str, Any], ranks: Ranks) -> None:
     """Read a checkpoint into the tensors of `state`, on all ranks; see `Checkpointer.load`."""
     error: Exception | None = None
     try:
@@ -40,7 +40,6 @@ def load_into(store: CheckpointStore, step: int, state: dict[str, Any], ranks: R
         error = met
     ranks.agree(error)
     read_tensors(folder, state, store.storage.uri_of(record_path(step)), ranks)
-    return record.state
 
 
 def read_tensors(folder: Path, state: dict[str, Any], uri: str, ranks: Ranks | None = None) -> None:

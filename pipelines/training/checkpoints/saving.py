@@ -1,7 +1,7 @@
 """Save and load the state of a training; saving goes on in threads while the training does.
 
     checkpointer = Checkpointer(store=CheckpointStore(stage), rank=rank, world_size=world_size)
-    checkpointer.save(step=100, state=gather_state(model, optimizer, average), extra={"skipped": []})
+    checkpointer.save(step=100, state=gather_state(model, optimizer, average))
 
 The training's thread copies this rank's share to the CPU. A thread of `torch.distributed.checkpoint` writes
 it to the node's disk, another sends the files to the storage; when all are through, rank 0 writes the record.
@@ -86,12 +86,12 @@ class Checkpointer:
     ) -> None:
         try:
             self.close()
-        except Exception:
+        except Exception:  # whatever the save met: the error that ends the training matters more
             if error is None:
                 raise
-            _log.exception("a checkpoint was not saved")  # the error that ends the training matters more
+            _log.exception("a checkpoint was not saved")
 
-    def save(self, *, step: int, state: dict[str, Any], extra: dict[str, Any]) -> None:
+    def save(self, *, step: int, state: dict[str, Any]) -> None:
         """Save the state of a step; returns when it is copied, so that the training may change it.
 
         The save before is waited for first.
@@ -100,7 +100,6 @@ class Checkpointer:
             step: Optimizer steps that are done.
             state: Nested dicts of tensors, with the same names on all ranks; tensors that are not sharded
                 must be the same on all.
-            extra: JSON values that `load` gives back.
 
         Raises:
             RefusalError: The save before failed, here or on another worker, and people can mend it.
@@ -116,7 +115,11 @@ class Checkpointer:
             no_dist=self._ranks.group is None,
         )
         assert isinstance(written, Future)  # the stager is not asynchronous
-        self._saving = self._thread.submit(self._publish, step, extra, folder, written)
+        self._saving = self._thread.submit(self._publish, step, folder, written)
+
+    def newest(self) -> int | None:
+        """The last complete checkpoint's step, as the first worker lists it: the same for all."""
+        return self._ranks.first(self.store.newest() if self.rank == 0 else None)
 
     def wait(self) -> None:
         """Wait until the last save is complete; raises as `save` does."""
@@ -124,21 +127,18 @@ class Checkpointer:
         if saving is not None:
             saving.result()
 
-    def load(self, *, step: int, state: dict[str, Any]) -> dict[str, Any]:
+    def load(self, *, step: int, state: dict[str, Any]) -> None:
         """Read a checkpoint into the tensors of `state`, wherever they are and however they are sharded.
 
         Args:
             step: Of a complete checkpoint.
             state: As for `save`; each of its names must be in the checkpoint.
 
-        Returns:
-            What `save` was given as `extra`.
-
         Raises:
             CheckpointStoreError: There is no such checkpoint, it is damaged, or it does not fit.
         """
         self.wait()
-        return load_into(self.store, step, state, self._ranks)
+        load_into(self.store, step, state, self._ranks)
 
     def close(self) -> None:
         """Wait for the last save, and give up threads, memory and disk; raises as `save` does."""
@@ -150,7 +150,7 @@ class Checkpointer:
             self._folder.close()
             self._ranks.close()
 
-    def _publish(self, step: int, extra: dict[str, Any], folder: Path, written: Future[Any]) -> None:
+    def _publish(self, step: int, folder: Path, written: Future[Any]) -> None:
         """Bring this rank's files to the storage; rank 0 then makes the checkpoint complete."""
         self._await_written(written)
         attempt = self._ranks.first(uuid.uuid4().hex)
@@ -167,7 +167,6 @@ class Checkpointer:
                 step=step,
                 files=tuple(sorted((entry for part in gathered for entry in part), key=lambda e: e.path)),
                 world_size=self.world_size,
-                state=extra,
             )
             try:
                 self.store.commit(record)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 from pipelines.errors import RefusalError
@@ -35,13 +35,11 @@ class CheckpointRecord:
         step: Optimizer steps that were done.
         files: Its files, with paths relative to the stage's folder.
         world_size: Workers that wrote it.
-        state: What the training adds to the tensors, as JSON values.
     """
 
     step: int
     files: tuple[ObjectEntry, ...]
     world_size: int
-    state: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: dict[str, Any], uri: str) -> Self:
@@ -58,7 +56,6 @@ class CheckpointRecord:
             step=value["step"],
             files=tuple(ObjectEntry(**entry) for entry in value["files"]),
             world_size=value["world_size"],
-            state=value["state"],
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +65,6 @@ class CheckpointRecord:
             "step": self.step,
             "files": [entry.to_json() for entry in self.files],
             "world_size": self.world_size,
-            "state": self.state,
         }
 
 

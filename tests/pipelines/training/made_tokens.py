@@ -28,10 +28,13 @@ class Shard:
     num_rows: int = 3
     num_alternatives: int = 0
     validation: bool = False
+    poisoned: int | None = None
+    """Number of the sample whose score is not finite."""
+    first_token: int = 0
 
 
 def write_tokens(
-    folder: Path,
+    folder: Path | str,
     shards: Sequence[Shard],
     *,
     vq: dict[str, Any] | None = None,
@@ -64,7 +67,7 @@ def made_rows(shard: Shard, first: int) -> pa.Table:
     """Sample n has tokens n, n + 1, … modulo the codebook, and n in its caption and micro-conditions."""
     height, width = shard.grid
     numbers = np.arange(first, first + shard.num_rows)
-    tokens = (numbers[:, None] + np.arange(height * width)) % CODEBOOK_SIZE
+    tokens = shard.first_token + (numbers[:, None] + np.arange(height * width)) % CODEBOOK_SIZE
     values: dict[str, Any] = {
         "token_id": [f"r{n}#0" for n in numbers],
         "row_id": [f"r{n}" for n in numbers],
@@ -78,7 +81,7 @@ def made_rows(shard: Shard, first: int) -> pa.Table:
         "original_height": numbers + 2000,
         "crop_top": numbers,
         "crop_left": numbers + 1,
-        "score": numbers / 8,
+        "score": np.where(numbers == shard.poisoned, np.nan, numbers / 8),
         "vq_digest": ["a" * 64] * len(numbers),
         "tokens": list(tokens.astype(np.uint16)),
     }

@@ -16,8 +16,8 @@ from torch import nn
 
 from jobs.__main__ import main
 from meissonic import Meissonic
-from meissonic.checkpoint import read_generation_config
 from meissonic.config import ScoreCondition
+from meissonic.model_folder import read_generation_config
 from pipelines.errors import RefusalError
 from pipelines.models import fetch_model, folder_digest
 from pipelines.storage import child, open_storage
@@ -66,7 +66,7 @@ def write_stage(uri: str, step: int = 100, *, train_text: bool = False, **change
         "optimizer": {},
     }
     with Checkpointer(store=CheckpointStore(stage), rank=0, world_size=1) as checkpointer:
-        checkpointer.save(step=step, state=state, extra={})
+        checkpointer.save(step=step, state=state)
     return uri
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
 
-from pipelines.training.state import gather_state, restore_state
+from pipelines.training.state import restore_state
 from tests.pipelines.training.checkpoints.toys import ToyTraining, assert_same
 
 
@@ -51,9 +50,3 @@ def test_groups_of_parameters_need_not_be_in_the_models_order() -> None:
     for one in (earlier, later):
         one.train(2)
     assert_same(later.whole_state(), earlier.whole_state())
-
-
-def test_a_training_without_an_average_has_none_in_its_state() -> None:
-    model = nn.Linear(2, 2)
-    optimizer = torch.optim.AdamW(model.parameters())
-    assert gather_state(model, optimizer, None).keys() == {"model", "optimizer"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,14 +18,19 @@ import ray
 import torch
 from PIL import Image
 
-from pipelines.storage import open_storage
+from meissonic import Meissonic
+from pipelines.models import fetch_model
+from pipelines.storage import child, open_storage
 from pipelines.training.checkpoints import CheckpointStore
+from pipelines.training.export import export_checkpoint
+from pipelines.training.job import stage_uri
 from pipelines.training.logs import read_log
 from pipelines.training.monitor import TrainingProgress
+from pipelines.training.planning import TrainingError
 from pipelines.training.skips import read_skips
 from pipelines.training.trainer import TrainingStoppedError, plan_training
 from pipelines.training.weights import read_weights
-from tests.pipelines.training.tiny_training import NUM_STEPS, losses, token_store, train_config
+from tests.pipelines.training.tiny_training import INIT, NUM_STEPS, losses, token_store, train_config
 
 pytestmark = pytest.mark.ray
 
@@ -47,13 +54,13 @@ def undisturbed(cluster: None, tokens: str, tmp_path_factory: pytest.TempPathFac
     return output
 
 
-def final_weights(output: Path) -> dict[str, torch.Tensor]:
+def final_weights(output: Path | str) -> dict[str, torch.Tensor]:
     """Raw and averaged, of the last checkpoint."""
     raw, average = read_weights(str(output), "raw").tensors, read_weights(str(output), "average").tensors
     return {f"raw.{name}": w for name, w in raw.items()} | {f"average.{n}": w for n, w in average.items()}
 
 
-def assert_same(output: Path, expected: Path) -> None:
+def assert_same(output: Path | str, expected: Path) -> None:
     assert losses(output) == losses(expected)
     found, wanted = final_weights(output), final_weights(expected)
     assert found.keys() == wanted.keys()
@@ -111,6 +118,42 @@ def test_a_batch_that_is_not_finite_is_left_out(cluster: None, tokens: str, tmp_
 
 
 @pytest.mark.slow
+def test_training_goes_on_without_the_batches_of_a_poisoned_sample(cluster: None, tmp_path: Path) -> None:
+    tokens = token_store(tmp_path / "tokens", poisoned=5)
+    plan_training(train_config(tokens, tmp_path / "out")).run()
+    found = losses(tmp_path / "out")
+    assert list(found) == list(range(1, NUM_STEPS + 1))
+    assert all(math.isfinite(loss) for loss in found.values())
+    # five batches an epoch: the sample comes once in each
+    left_out = read_skips(open_storage(f"{tmp_path}/out/stages/main"))
+    trained = {batch for _, batch in batches(tmp_path / "out")}
+    assert len(left_out) in (2, 3)
+    assert sorted(trained | left_out) == list(range(NUM_STEPS + len(left_out)))
+    assert all(w.isfinite().all() for w in final_weights(tmp_path / "out").values())
+
+
+@pytest.mark.slow
+def test_tokens_past_the_codebook_stop_it_at_once(cluster: None, tmp_path: Path) -> None:
+    tokens = token_store(tmp_path / "tokens", codebook_size=32)
+    with pytest.raises(TrainingError, match="tokens of 32 codes, `init` has 256"):
+        plan_training(train_config(tokens, tmp_path / "out"))
+    tokens = token_store(tmp_path / "more", first_token=240)
+    with pytest.raises(TrainingStoppedError, match=r"row \d+: token \d+, but the VQ model has 256 codes"):
+        plan_training(train_config(tokens, tmp_path / "out")).run()
+
+
+@pytest.mark.slow
+def test_the_text_tower_may_learn_too(cluster: None, tokens: str, tmp_path: Path) -> None:
+    overrides = ("stages.0.train_text=true", "stages.0.num_steps=2", "validation.prompts=[a red circle]")
+    plan_training(train_config(tokens, tmp_path / "out", *overrides)).run()
+    export_checkpoint(str(tmp_path / "out"), str(tmp_path / "model"))
+    before, after = (Meissonic.from_pretrained(folder) for folder in (INIT, tmp_path / "model"))
+    weights = before.text_encoder.to_huggingface(), after.text_encoder.to_huggingface()
+    moved = [name for name, weight in weights[0].items() if not torch.equal(weight, weights[1][name])]
+    assert len(moved) > len(weights[0]) / 2
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_stages_follow_each_other_and_gain_compression(cluster: None, tokens: str, tmp_path: Path) -> None:
     stage = {"datasets": [tokens], "num_steps": 4, "batch_size": 8, "learning_rate": 1e-3}
@@ -131,6 +174,20 @@ def test_stages_follow_each_other_and_gain_compression(cluster: None, tokens: st
     assert plan_training(train_config(tokens, tmp_path, stages=more)).run().steps_run == 4
 
 
+@pytest.mark.s3
+@pytest.mark.slow
+def test_all_of_it_may_be_on_object_storage(undisturbed: Path, s3_server: str) -> None:
+    place = f"s3://bucket/{uuid.uuid4().hex}?endpoint_url={s3_server}"
+    output = child(place, "training")
+    plan_training(train_config(token_store(child(place, "tokens")), output)).run()
+    assert_same(output, undisturbed)
+    export_checkpoint(output, child(place, "model"))
+    folder = fetch_model(child(place, "model")).folder
+    assert Meissonic.from_pretrained(folder).transformer.config.num_layers == 1
+    paths = {entry.path for entry in open_storage(stage_uri(output, "main")).list()}
+    assert any(path.startswith("tensorboard/events") for path in paths)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_drivers_change_nothing(undisturbed: Path, tokens: str, tmp_path: Path) -> None:
@@ -140,16 +197,16 @@ def test_killed_drivers_change_nothing(undisturbed: Path, tokens: str, tmp_path:
     assert_same(tmp_path, undisturbed)
 
 
-@pytest.mark.reliability
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_any_number_of_workers_sees_the_same_samples(
     undisturbed: Path, tokens: str, tmp_path: Path, parallel: str
 ) -> None:
     run_until(tmp_path, 4, tokens)
-    run_until(tmp_path, 8, tokens, "workers.num_workers=2", f"workers.parallel={parallel}")
-    config = train_config(tokens, tmp_path, "workers.micro_batch_size=2", f"workers.parallel={parallel}")
-    plan_training(config).run()
+    how = (f"workers.parallel={parallel}", "validation.prompts=[a red circle]")
+    run_until(tmp_path, 8, tokens, "workers.num_workers=2", *how)
+    plan_training(train_config(tokens, tmp_path, "workers.micro_batch_size=2", *how)).run()
     assert batches(tmp_path) == batches(undisturbed)
     found, expected = losses(tmp_path), losses(undisturbed)
     assert found == pytest.approx(expected, rel=2e-4)
@@ -167,14 +224,12 @@ def run_until(output: Path, step: int, tokens: str, *overrides: str) -> None:
     command = [sys.executable, "-m", "tests.pipelines.training.driver", tokens, str(output), *overrides]
     process = subprocess.Popen(command, start_new_session=True)
     store = CheckpointStore(storage=open_storage(f"{output}/stages/main"))
-    try:
-        while (store.newest() or 0) < step:
-            assert process.poll() is None
-            time.sleep(0.02)
-    finally:
-        descendants = psutil.Process(process.pid).children(recursive=True)
-        os.killpg(process.pid, signal.SIGKILL)
-        for one in descendants:  # Ray's processes have groups of their own
-            if one.is_running():
-                one.kill()
-        process.wait()
+    while (store.newest() or 0) < step and process.poll() is None:
+        time.sleep(0.02)
+    assert process.poll() is None, "the driver ended by itself"
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)
+    for one in descendants:  # Ray's processes have groups of their own
+        if one.is_running():
+            one.kill()
+    process.wait()

@@ -8,6 +8,7 @@ from typing import Any
 from meissonic.checkpoint import VQ_NAMES
 from pipelines.config import build_config
 from pipelines.models import PROJECT, folder_digest
+from pipelines.training.job import stage_uri
 from pipelines.training.logs import read_log
 from pipelines.training.settings import TrainConfig
 from tests.pipelines.training.made_tokens import Shard, write_tokens
@@ -16,16 +17,28 @@ INIT = str(PROJECT / "examples" / "shapes" / "model")
 NUM_STEPS = 12
 
 
-def vq_of_init() -> dict[str, Any]:
+def vq_of_init(codebook_size: int = 256) -> dict[str, Any]:
     """What a token store says of the VQ model of the shapes world."""
-    return {"digest": folder_digest(Path(INIT), VQ_NAMES), "factor": 8, "codebook_size": 256}
+    return {"digest": folder_digest(Path(INIT), VQ_NAMES), "factor": 8, "codebook_size": codebook_size}
 
 
-def token_store(folder: Path, *, grid: tuple[int, int] = (4, 4)) -> str:
-    """A token store of 40 samples in three shards, and 6 held-out ones."""
-    shards = [Shard(grid=grid, num_rows=rows) for rows in (16, 16, 8)]
+def token_store(
+    folder: Path | str,
+    *,
+    grid: tuple[int, int] = (4, 4),
+    poisoned: int | None = None,
+    codebook_size: int = 256,
+    first_token: int = 0,
+) -> str:
+    """A token store of 40 samples in three shards, and 6 held-out ones.
+
+    The score of the poisoned sample is not finite; tokens begin with `first_token`.
+    """
+    shards = [
+        Shard(grid=grid, num_rows=rows, poisoned=poisoned, first_token=first_token) for rows in (16, 16, 8)
+    ]
     held_out = Shard(grid=grid, num_rows=6, validation=True)
-    return write_tokens(folder, [*shards, held_out], vq=vq_of_init())
+    return write_tokens(folder, [*shards, held_out], vq=vq_of_init(codebook_size))
 
 
 def train_config(datasets: str, output: Path | str, *overrides: str, **values: Any) -> TrainConfig:
@@ -51,5 +64,5 @@ def train_config(datasets: str, output: Path | str, *overrides: str, **values: A
 
 def losses(output: Path | str, stage: str = "main") -> dict[int, float]:
     """The loss of each step."""
-    lines = read_log(f"{output}/stages/{stage}")
+    lines = read_log(stage_uri(str(output), stage))
     return {line["step"]: line["loss"] for line in lines if line["kind"] == "step"}

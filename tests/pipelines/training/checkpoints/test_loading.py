@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> CheckpointStore:
     """One checkpoint, of step 1."""
     storage = LocalStorage(str(tmp_path / "stage"))
     with only_worker(storage) as checkpointer:
-        checkpointer.save(step=1, state=ToyTraining(seed=1).state(), extra={})
+        checkpointer.save(step=1, state=ToyTraining(seed=1).state())
     return CheckpointStore(storage)
 
 
@@ -76,7 +76,7 @@ def test_a_node_fetches_a_checkpoint_once_and_keeps_the_last_one(
     assert fetch_checkpoint(store.storage, store.record(1)) == first
     assert {file.name: file.stat().st_mtime_ns for file in first.iterdir()} == before
     with only_worker(store.storage) as checkpointer:
-        checkpointer.save(step=2, state=ToyTraining(seed=2).state(), extra={})
+        checkpointer.save(step=2, state=ToyTraining(seed=2).state())
     second = fetch_checkpoint(store.storage, store.record(2))
     assert second.is_dir()
     assert not first.exists()

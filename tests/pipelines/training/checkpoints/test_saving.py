@@ -35,16 +35,15 @@ def test_a_training_goes_on_as_if_it_had_not_stopped(root_uri: str) -> None:
     first = ToyTraining(seed=1)
     first.train(2)
     with only_worker(open_storage(root_uri)) as checkpointer:
-        checkpointer.save(step=2, state=first.state(), extra={"skipped": [1]})
+        checkpointer.save(step=2, state=first.state())
     first.train(3)
 
     again = ToyTraining(seed=2)
     state = again.state()
     with only_worker(open_storage(root_uri)) as checkpointer:
-        extra = checkpointer.load(step=2, state=state)
+        checkpointer.load(step=2, state=state)
     restore_state(again.module, again.optimizer, again.average, state)
     again.train(3)
-    assert extra == {"skipped": [1]}
     assert_same(again.whole_state(), first.whole_state())
 
 
@@ -54,7 +53,7 @@ def test_the_training_goes_on_while_files_are_sent(stage: str) -> None:
     training.train(1)
     saved = training.whole_state()
     with only_worker(storage) as checkpointer:
-        checkpointer.save(step=1, state=training.state(), extra={})
+        checkpointer.save(step=1, state=training.state())
         training.train(3)
         assert CheckpointStore(storage).newest() is None
         storage.may_write.set()
@@ -74,10 +73,10 @@ def test_a_save_that_dies_leaves_the_earlier_checkpoint_as_the_newest(
 ) -> None:
     training = ToyTraining(seed=1)
     with only_worker(LocalStorage(stage)) as checkpointer:
-        checkpointer.save(step=1, state=training.state(), extra={})
+        checkpointer.save(step=1, state=training.state())
     store = CheckpointStore(LocalStorage(stage))
     dying = only_worker(DyingStorage(stage, num_writes, moment))
-    dying.save(step=2, state=training.state(), extra={})
+    dying.save(step=2, state=training.state())
     with pytest.raises(Killed):
         dying.close()
     is_complete = (num_writes, moment) == (NUM_WRITES - 1, "after")
@@ -85,7 +84,7 @@ def test_a_save_that_dies_leaves_the_earlier_checkpoint_as_the_newest(
 
     training.train(1)
     with only_worker(LocalStorage(stage)) as checkpointer:
-        checkpointer.save(step=3, state=training.state(), extra={})
+        checkpointer.save(step=3, state=training.state())
         checkpointer.wait()
         loaded = ToyTraining(seed=2).state()
         for step in store.steps():
@@ -99,9 +98,9 @@ def test_a_save_that_dies_leaves_the_earlier_checkpoint_as_the_newest(
 def test_a_failure_is_told_at_the_next_save(stage: str) -> None:
     training = ToyTraining(seed=1)
     checkpointer = only_worker(DyingStorage(stage, 0, "before"))
-    checkpointer.save(step=1, state=training.state(), extra={})
+    checkpointer.save(step=1, state=training.state())
     with pytest.raises(Killed):
-        checkpointer.save(step=2, state=training.state(), extra={})
+        checkpointer.save(step=2, state=training.state())
     checkpointer.close()
 
 
@@ -110,7 +109,7 @@ def test_the_error_that_ends_a_training_is_not_hidden_by_that_of_a_save(
 ) -> None:
     def train() -> None:
         with only_worker(DyingStorage(stage, 0, "before")) as checkpointer:
-            checkpointer.save(step=1, state=ToyTraining(seed=1).state(), extra={})
+            checkpointer.save(step=1, state=ToyTraining(seed=1).state())
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -123,7 +122,7 @@ def test_two_attempts_at_a_step_do_not_touch_each_other(stage: str) -> None:
     expected = trainings[0].whole_state()
     for training in trainings:
         with only_worker(LocalStorage(stage)) as checkpointer:
-            checkpointer.save(step=5, state=training.state(), extra={})
+            checkpointer.save(step=5, state=training.state())
     loaded = ToyTraining(seed=3)
     state = loaded.state()
     with only_worker(LocalStorage(stage)) as checkpointer:
@@ -137,13 +136,13 @@ def test_old_checkpoints_go_as_the_settings_say(stage: str) -> None:
     keep = CheckpointSettings(keep_last=1, keep_every=2)
     with only_worker(LocalStorage(stage), keep=keep) as checkpointer:
         for step in (1, 2, 3, 4, 5):
-            checkpointer.save(step=step, state=training.state(), extra={})
+            checkpointer.save(step=step, state=training.state())
     assert CheckpointStore(LocalStorage(stage)).steps() == [2, 4, 5]
 
 
 def test_nothing_stays_on_the_nodes_disk(stage: str, cache: Path) -> None:
     with only_worker(LocalStorage(stage)) as checkpointer:
-        checkpointer.save(step=1, state=ToyTraining(seed=1).state(), extra={})
+        checkpointer.save(step=1, state=ToyTraining(seed=1).state())
     assert [path.name for path in (cache / "staging").iterdir()] == ["lock"]
 
 

@@ -26,7 +26,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         single = ToyTraining(seed=1)
         single.train(2)
         with only_worker(LocalStorage(str(root / "single"))) as checkpointer:
-            checkpointer.save(step=2, state=single.state(), extra={})
+            checkpointer.save(step=2, state=single.state())
         torch.save(single.whole_state(), root / "saved-single.pt")
     torch.multiprocessing.spawn(work, (root,), nprocs=2)
     return root
@@ -76,7 +76,7 @@ def test_a_group_of_one_worker_saves_and_loads(tmp_path: Path) -> None:
         training, other = ToyTraining(seed=1), ToyTraining(seed=2)
         state = other.state()
         with only_worker(LocalStorage(str(tmp_path / "stage"))) as checkpointer:
-            checkpointer.save(step=2, state=training.state(), extra={})
+            checkpointer.save(step=2, state=training.state())
             checkpointer.load(step=2, state=state)
         restore_state(other.module, other.optimizer, other.average, state)
         assert_same(other.whole_state(), training.whole_state())

@@ -62,7 +62,7 @@ def _save(rank: int, root: Path, name: str) -> None:
     training = ToyTraining(seed=1, parallelise=parallelise(name))
     training.train(2)
     with _checkpointer(rank, LocalStorage(str(root / name))) as checkpointer:
-        checkpointer.save(step=2, state=training.state(), extra={"by": name})
+        checkpointer.save(step=2, state=training.state())
     _keep(rank, training, root / f"saved-{name}.pt")
 
 
@@ -87,7 +87,7 @@ def _fail(rank: int, root: Path) -> None:
     storage = DyingStorage(place, 0, "before") if rank == 1 else LocalStorage(place)
     errors = []
     checkpointer = _checkpointer(rank, storage)
-    checkpointer.save(step=2, state=ToyTraining(seed=1).state(), extra={})
+    checkpointer.save(step=2, state=ToyTraining(seed=1).state())
     for end in (checkpointer.wait, lambda: checkpointer.load(step=7, state={})):
         try:
             end()
