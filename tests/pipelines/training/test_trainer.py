@@ -9,12 +9,10 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-import ray
 import torch
 from PIL import Image
 
@@ -36,19 +34,12 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> str:
     return token_store(tmp_path_factory.mktemp("tokens"))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster: None, tokens: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(local_ray: None, tokens: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("undisturbed")
     plan_training(train_config(tokens, output, "validation.prompts=[a red circle]")).run()
     return output
@@ -107,7 +98,7 @@ def worker_pids() -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_batch_that_is_not_finite_is_left_out(cluster: None, tokens: str, tmp_path: Path) -> None:
+def test_a_batch_that_is_not_finite_is_left_out(local_ray: None, tokens: str, tmp_path: Path) -> None:
     # at this rate the weights of the second step are past all bounds
     broken = train_config(tokens, tmp_path, "stages.0.learning_rate=1e38", "max_skipped_batches=2")
     with pytest.raises(
@@ -118,7 +109,7 @@ def test_a_batch_that_is_not_finite_is_left_out(cluster: None, tokens: str, tmp_
 
 
 @pytest.mark.slow
-def test_training_goes_on_without_the_batches_of_a_poisoned_sample(cluster: None, tmp_path: Path) -> None:
+def test_training_goes_on_without_the_batches_of_a_poisoned_sample(local_ray: None, tmp_path: Path) -> None:
     tokens = token_store(tmp_path / "tokens", poisoned=5)
     plan_training(train_config(tokens, tmp_path / "out")).run()
     found = losses(tmp_path / "out")
@@ -133,7 +124,7 @@ def test_training_goes_on_without_the_batches_of_a_poisoned_sample(cluster: None
 
 
 @pytest.mark.slow
-def test_tokens_past_the_codebook_stop_it_at_once(cluster: None, tmp_path: Path) -> None:
+def test_tokens_past_the_codebook_stop_it_at_once(local_ray: None, tmp_path: Path) -> None:
     tokens = token_store(tmp_path / "tokens", codebook_size=32)
     with pytest.raises(TrainingError, match="tokens of 32 codes, `init` has 256"):
         plan_training(train_config(tokens, tmp_path / "out"))
@@ -143,7 +134,7 @@ def test_tokens_past_the_codebook_stop_it_at_once(cluster: None, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_the_text_tower_may_learn_too(cluster: None, tokens: str, tmp_path: Path) -> None:
+def test_the_text_tower_may_learn_too(local_ray: None, tokens: str, tmp_path: Path) -> None:
     overrides = ("stages.0.train_text=true", "stages.0.num_steps=2", "validation.prompts=[a red circle]")
     plan_training(train_config(tokens, tmp_path / "out", *overrides)).run()
     export_checkpoint(str(tmp_path / "out"), str(tmp_path / "model"))
@@ -155,7 +146,7 @@ def test_the_text_tower_may_learn_too(cluster: None, tokens: str, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_stages_follow_each_other_and_gain_compression(cluster: None, tokens: str, tmp_path: Path) -> None:
+def test_stages_follow_each_other_and_gain_compression(local_ray: None, tokens: str, tmp_path: Path) -> None:
     stage = {"datasets": [tokens], "num_steps": 4, "batch_size": 8, "learning_rate": 1e-3}
     stages = [stage | {"name": "first"}, stage | {"name": "second", "compression": True}]
     result = plan_training(train_config(tokens, tmp_path, stages=stages)).run()
