@@ -29,7 +29,7 @@ from typing import Any
 from examples.shapes.accuracy import accuracies, accuracy_text, verdicts_of
 from examples.shapes.contact_sheet import contact_sheet
 from examples.shapes.images import ImageSet, write_images
-from examples.shapes.loss_curve import loss_curve
+from examples.shapes.loss_curve import write_loss_curve
 from pipelines.errors import RefusalError
 
 STEPS = ("parts", "draw", "curate", "tokenize", "train", "export", "verify")
@@ -182,7 +182,7 @@ class Chain:
         lines = self._log_lines()
         (self.model / LOG).write_text("".join([*lines, json.dumps({"kind": "accuracy"} | found) + "\n"]))
         losses = [line for line in map(json.loads, lines) if line["kind"] == "loss"]
-        loss_curve([(line["step"], line["loss"]) for line in losses]).save(self.work / "loss.png")
+        write_loss_curve([(line["step"], line["loss"]) for line in losses], self.work / "loss.png")
         shown = slice(_SHOWN)
         captions = generated.table["prompt"].to_pylist()[shown]
         sheet = contact_sheet(generated.images[shown], captions, verdicts_of(generated)[shown])

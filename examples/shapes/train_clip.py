@@ -23,7 +23,7 @@ from examples.shapes.dataset import draw_many, sample_scenes
 from examples.shapes.drawing import SIDE
 from examples.shapes.tokenizer import MAX_LENGTH
 from examples.shapes.train_vq import to_tensor
-from examples.shapes.training import AveragedWeights, Log, learning_rate_factor, set_learning_rate
+from examples.shapes.training import Log, averaged, learning_rate_factor, set_learning_rate
 from examples.shapes.world import (
     BACKGROUNDS,
     COLORS,
@@ -186,7 +186,7 @@ def train_clip(work: Path, tokenizer: Tokenizer, vocab_size: int, options: CLIPT
         {"params": others, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
-    average = AveragedWeights(clip, options.ema_decay)
+    average = averaged(clip, options.ema_decay)
     for step in range(options.num_steps):
         set_learning_rate(optimizer, options.learning_rate * learning_rate_factor(step, options.num_steps))
         shown = sample_scenes("train", options.num_groups, rng)
@@ -211,12 +211,13 @@ def train_clip(work: Path, tokenizer: Tokenizer, vocab_size: int, options: CLIPT
         optimizer.step()
         with torch.no_grad():
             clip.logit_scale.clamp_(max=float(np.log(100)))
-        average.update(clip)
+        average.update_parameters(clip)
         if step % 25 == 0:
             log.write(step, {"loss": loss.item()})
         if step % 200 == 199 or step == options.num_steps - 1:
-            log.write(step, evaluate(average.weights, tokenizer, vocab_size))
-            save_file(average.weights, work / "clip.partial.safetensors")
+            weights = average.module.state_dict()
+            log.write(step, evaluate(weights, tokenizer, vocab_size))
+            save_file(weights, work / "clip.partial.safetensors")
     (work / "clip.partial.safetensors").rename(result)
     return train_clip(work, tokenizer, vocab_size, options)
 

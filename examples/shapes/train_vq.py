@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from examples.shapes.dataset import draw_many, sample_scenes
-from examples.shapes.training import AveragedWeights, Log, learning_rate_factor, set_learning_rate
+from examples.shapes.training import Log, averaged, learning_rate_factor, set_learning_rate
 from examples.shapes.verify import check
 from meissonic.config import VQConfig
 from meissonic.vq import Resnet, VQModel, to_uint8
@@ -137,7 +137,7 @@ def train_vq(work: Path, options: VQTraining) -> VQModel:
     images = draw_many(sample_scenes("train", options.num_images, rng), rng)
     weights = [weight for name, weight in vq.named_parameters() if name != "quantize.embedding.weight"]
     optimizer = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0.0, betas=(0.9, 0.95))
-    average = AveragedWeights(vq, options.ema_decay)
+    average = averaged(vq, options.ema_decay)
     codebook: CodebookAverages | None = None
     for step in range(options.num_steps):
         set_learning_rate(optimizer, options.learning_rate * learning_rate_factor(step, options.num_steps))
@@ -165,12 +165,13 @@ def train_vq(work: Path, options: VQTraining) -> VQModel:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        average.update(vq)
+        average.update_parameters(vq)
         if step % 50 == 0:
             log.write(step, {"error": error.item(), "commitment": commitment.item()})
         if step % 250 == 249 or step == options.num_steps - 1:
-            log.write(step, evaluate(average.weights))
-            save_file(average.weights, work / "vq.partial.safetensors")
+            state = average.module.state_dict()
+            log.write(step, evaluate(state))
+            save_file(state, work / "vq.partial.safetensors")
     (work / "vq.partial.safetensors").rename(result)
     return train_vq(work, options)
 

@@ -1,4 +1,4 @@
-"""What the three training stages share: the learning-rate schedule, averaged weights and the log."""
+"""What the trainings of the VQ model and of the CLIP share: learning rate, averaged weights and log."""
 
 import csv
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
 def learning_rate_factor(
@@ -27,27 +28,14 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-class AveragedWeights:
-    """Exponential moving average of a module's weights, warmed up so that early steps do not linger."""
+def averaged(module: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of a module's weights, warmed up so that early steps do not linger."""
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.num_updates = 0
-        self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    def mean(average: Tensor, weight: Tensor, num_updates: Tensor | int) -> Tensor:
+        count = int(num_updates)
+        return average.lerp(weight, 1 - min(decay, (1 + count) / (10 + count)))
 
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Move the average towards the module's weights."""
-        self.num_updates += 1
-        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        for name, value in module.state_dict().items():
-            if value.is_floating_point():
-                self.weights[name].lerp_(value, 1 - decay)
-
-    def load(self, state: Mapping[str, Tensor], num_updates: int) -> None:
-        """Go on from a saved average."""
-        self.weights = {name: value.clone() for name, value in state.items()}
-        self.num_updates = num_updates
+    return AveragedModel(module, avg_fn=mean)
 
 
 class Log:

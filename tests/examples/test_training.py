@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import open_clip
+import pytest
 import torch
 
 from examples.shapes.dataset import sample_scenes
 from examples.shapes.tokenizer import write_tokenizer
 from examples.shapes.train_clip import matches, neighbour, new_clip, text_tower, write_open_clip
 from examples.shapes.train_vq import VQTraining, train_vq
-from examples.shapes.training import AveragedWeights, learning_rate_factor
+from examples.shapes.training import averaged, learning_rate_factor
 from examples.shapes.world import Scene, Thing, forget, split_of, spoken
 from meissonic.text import Tokenizer
 
@@ -25,12 +26,15 @@ def test_the_learning_rate_warms_up_stays_and_falls() -> None:
 
 
 def test_averaged_weights_follow_the_module() -> None:
-    module = torch.nn.Linear(2, 2)
-    average = AveragedWeights(module, decay=0.5)
-    torch.nn.init.constant_(module.weight, 3.0)
-    for _ in range(60):
-        average.update(module)
-    torch.testing.assert_close(average.weights["weight"], module.weight.detach())
+    module = torch.nn.Linear(1, 1)
+    average = averaged(module, decay=0.5)
+    weights = []
+    for value in (0.0, 1.0, *[2.0] * 60):
+        torch.nn.init.constant_(module.weight, value)
+        average.update_parameters(module)
+        weights.append(average.module.weight.item())
+    assert weights[:2] == [0.0, pytest.approx(1 - 2 / 11)]  # early steps do not linger
+    assert weights[-1] == pytest.approx(2.0)
 
 
 def test_a_neighbour_is_another_training_scene() -> None:
