@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.gpu import __main__ as suite
 from benchmarks.gpu.scale import FULL, Scale
+from benchmarks.gpu.tokenizing import ARMS
 from meissonic import TextConfig, TransformerConfig, VQConfig
 
 CPU = ["--device", "cpu", "--small"]
@@ -87,7 +88,7 @@ def test_precisions_of_scoring_have_rates_and_agree(results: dict[str, dict[str,
 @pytest.mark.slow
 def test_every_way_to_tokenize_has_a_rate_and_float32_is_exact(results: dict[str, dict[str, Any]]) -> None:
     by_arm = results["tokenizing"]["measures"]["result"]
-    assert len(by_arm) == 6
+    assert set(by_arm) == {arm.name for arm in ARMS if not arm.compiled}  # CPUs do not compile
     for name, by_size in by_arm.items():
         assert by_size["32px_1"]["images_per_s"]["median"] > 0
         if name == "float32_contiguous":
