@@ -43,10 +43,14 @@ class Resources(Config):
     """What the workers of a job may use.
 
     Attributes:
-        num_actors: Workers: "auto" for as many as the cluster holds, a number, or [fewest, most]. More than
-            it holds, which makes a cluster grow, are only asked for where `num_cpus` is 0.
+        num_actors: Workers: "auto" for as many as the cluster holds, a number, or [fewest, most]: without the
+            fewest the job does not start. More than the cluster holds, which makes it grow, are only asked
+            for where `num_cpus` is 0.
         num_gpus: GPUs a worker; fractions share one. "auto" is 1 where the cluster has any, else 0.
         num_cpus: CPUs a worker; 0 leaves them all to reading and writing.
+        node_labels: Labels of the nodes that its workers may run on, such as {market: on-demand}.
+        node_timeout_s: Seconds to wait for the nodes of an autoscaling cluster, where not even the fewest
+            workers fit; 0 refuses at once.
         threads_per_actor: Threads of a worker's CPU arithmetic, which can change its last bits; None leaves
             it to Ray.
     """
@@ -56,6 +60,8 @@ class Resources(Config):
     )
     num_gpus: Annotated[Literal["auto"] | NonNegativeFloat, Operational()] = 0.0
     num_cpus: Annotated[NonNegativeFloat, Operational()] = 1.0
+    node_labels: Annotated[dict[str, str], Operational()] = {}
+    node_timeout_s: Annotated[NonNegativeFloat, Operational()] = 0.0
     threads_per_actor: PositiveInt | None = None
 
     @model_validator(mode="after")
@@ -190,6 +196,8 @@ def _override(values: dict[str, Any], text: str) -> None:
     for depth, key in enumerate(keys):
         at = ".".join(keys[:depth])
         if isinstance(place, list):
+            if key == str(len(place)) and depth == len(keys) - 1:
+                place.append(None)  # one more than there was
             if not key.isdigit() or int(key) >= len(place):
                 raise ConfigError(f"--set {text}: {at} has items 0 to {len(place) - 1}, and no '{key}'")
         elif not isinstance(place, dict):
