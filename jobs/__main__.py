@@ -14,7 +14,9 @@ import click
 
 from jobs.command import FAILED, command, config_option, json_option, overrides_option, run_and_tell
 from jobs.curation import curate_command, retry_scoring, score_command, select_command
+from jobs.doctor import doctor_command
 from jobs.ray_session import connect
+from jobs.submission import list_command, logs_command, stop_command, submit_command
 from jobs.tokenization import retry_tokenization, tokenize_command
 from jobs.training import export_command, train_command
 from jobs.weights_command import weights_group
@@ -171,6 +173,11 @@ for added in (
     train_command,
     export_command,
     weights_group,
+    doctor_command,
+    submit_command,
+    list_command,
+    logs_command,
+    stop_command,
 ):
     main.add_command(added)
 

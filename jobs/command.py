@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 import click
 
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, TransientError
 
 if TYPE_CHECKING:
     from pipelines.tally import Progress, RunSummary
 
 FAILED, INTERRUPTED = 1, 130
+TRANSIENT = os.EX_TEMPFAIL
+"""Another start may succeed: `jobs.supervise` makes one."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,7 +32,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except RefusalError as error:
             click.secho(f"error: {error}", err=True, fg="red")
-            sys.exit(FAILED)
+            sys.exit(TRANSIENT if isinstance(error, TransientError) else FAILED)
         except KeyboardInterrupt:
             click.echo("\nstopped; what was done is kept. Run the same command again to go on.", err=True)
             sys.exit(INTERRUPTED)

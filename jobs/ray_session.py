@@ -15,5 +15,9 @@ def connect() -> None:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         options |= {"address": "local", "include_dashboard": False}
     import ray  # reads the environment; and 1 s that --help need not wait for
+    from ray.job_config import JobConfig
 
-    ray.init(**options)
+    workers = JobConfig()
+    # Workers log JSON lines. As an argument of init this would turn the driver's terminal to JSON too.
+    workers.set_py_logging_config(ray.LoggingConfig(encoding="JSON"))
+    ray.init(job_config=workers, **options)

@@ -5,7 +5,7 @@ the job would wait for ever without a word.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import ray
 
@@ -25,19 +25,33 @@ class Node:
 
     num_cpus: float
     num_gpus: float
+    object_store_bytes: int = 0
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def suits(self, resources: Resources) -> bool:
+        """Whether its labels are those that the workers ask for."""
+        return resources.node_labels.items() <= self.labels.items()
 
 
 def cluster_nodes() -> list[Node]:
     """The live nodes of the cluster that this driver is connected to."""
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return [Node(num_cpus=n.get("CPU", 0.0), num_gpus=n.get("GPU", 0.0)) for n in alive]
+    return [
+        Node(
+            num_cpus=node["Resources"].get("CPU", 0.0),
+            num_gpus=node["Resources"].get("GPU", 0.0),
+            object_store_bytes=int(node["Resources"].get("object_store_memory", 0)),
+            labels=node["Labels"],
+        )
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"]
+    ]
 
 
 def on_cluster(resources: Resources, nodes: list[Node]) -> Resources:
     """With a number for `num_gpus: auto`: 1 where a node has a GPU, else 0."""
     if resources.num_gpus != "auto":
         return resources
-    has_gpu = any(node.num_gpus >= 1 for node in nodes)
+    has_gpu = any(node.num_gpus >= 1 for node in nodes if node.suits(resources))
     return resources.model_copy(update={"num_gpus": 1.0 if has_gpu else 0.0})
 
 
@@ -50,14 +64,15 @@ def actor_ranges(stages: Sequence[Resources], nodes: list[Node], num_units: int)
     ranges: list[tuple[int, int]] = []
     for number in reversed(range(len(stages))):
         resources = stages[number]
-        for_earlier = sum(_fewest(stage) * stage.num_cpus for stage in stages[:number])
+        for_earlier = sum(fewest_workers(stage) * stage.num_cpus for stage in stages[:number])
         fewest, most = actor_range(resources, _without_cpus(nodes, for_earlier), num_units)
         nodes = _without_cpus(nodes, most * resources.num_cpus)
         ranges.insert(0, (fewest, most))
     return ranges
 
 
-def _fewest(resources: Resources) -> int:
+def fewest_workers(resources: Resources) -> int:
+    """Without which a stage does not run."""
     wanted = resources.num_actors
     return 1 if wanted == "auto" else wanted if isinstance(wanted, int) else wanted[0]
 
@@ -66,7 +81,7 @@ def _without_cpus(nodes: list[Node], num_cpus: float) -> list[Node]:
     """The nodes with so many CPUs taken in all, from each its share."""
     total = sum(node.num_cpus for node in nodes)
     left = max(total - num_cpus, 0.0) / total if total else 0.0
-    return [Node(num_cpus=node.num_cpus * left, num_gpus=node.num_gpus) for node in nodes]
+    return [replace(node, num_cpus=node.num_cpus * left) for node in nodes]
 
 
 def actor_range(resources: Resources, nodes: list[Node], num_units: int) -> tuple[int, int]:
@@ -91,10 +106,16 @@ def actor_range(resources: Resources, nodes: list[Node], num_units: int) -> tupl
         raise ClusterTooSmallError(
             f"{fewest} workers of {resources.num_cpus:g} CPUs and {float(resources.num_gpus):g} GPUs, and "
             f"{IO_CPUS} CPU for reading and writing, do not fit: the cluster has {cpus:g} CPUs and {gpus:g} "
-            f"GPUs on {len(nodes)} nodes, room for {fits} such workers; "
-            "lower resources.num_actors, set resources.num_cpus (0 is allowed), or add nodes"
+            f"GPUs on {len(nodes)} nodes, room for {fits} such workers{_where(resources)}; "
+            "lower resources.num_actors, set resources.num_cpus (0 is allowed), add nodes, or let the "
+            "job wait for those of an autoscaling cluster with resources.node_timeout_s"
         )
     return fewest, most
+
+
+def _where(resources: Resources) -> str:
+    labels = ", ".join(f"{name}={value}" for name, value in resources.node_labels.items())
+    return f" where nodes are {labels}" if labels else ""
 
 
 def io_share(stages: Sequence[Resources], nodes: list[Node], num_actors: Sequence[int]) -> tuple[float, int]:
@@ -116,7 +137,7 @@ def _places(resources: Resources, nodes: list[Node]) -> int:
         return 0
     limits: list[float] = []
     if resources.num_gpus or resources.num_cpus:
-        limits.append(sum(_places_on(resources, node) for node in nodes))
+        limits.append(sum(_places_on(resources, node) for node in nodes if node.suits(resources)))
     if resources.num_cpus:
         limits.append((total_cpus - IO_CPUS) // resources.num_cpus)
     return int(min(limits, default=max(total_cpus - IO_CPUS, 1)))

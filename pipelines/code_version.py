@@ -4,16 +4,21 @@ import hashlib
 import subprocess
 from pathlib import Path
 
+VERSION_FILE = "CODE_VERSION"
+"""Lies in the root of a copy that was shipped to a cluster, without its .git."""
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("jobs", "meissonic", "pipelines", "schemas")
 
 
 def code_version() -> str:
     """`git:COMMIT`, with `+changes` where files differ from it; `source:DIGEST` where there is no git."""
+    shipped = _ROOT / VERSION_FILE
+    if shipped.is_file():
+        return shipped.read_text().strip()
     try:
         commit = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", *_PACKAGES)
-    except (OSError, subprocess.CalledProcessError):  # shipped to a cluster without its .git
+    except (OSError, subprocess.CalledProcessError):
         return f"source:{_source_digest()}"
     return f"git:{commit}+changes" if changed else f"git:{commit}"
 

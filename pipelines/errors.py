@@ -10,3 +10,7 @@ class RefusalError(Exception):
 
 class LedgerError(RefusalError):
     """The output folder belongs to another run, or its records contradict each other."""
+
+
+class TransientError(RefusalError):
+    """What went wrong may be over when the job is started again, which goes on where it stopped."""

@@ -60,31 +60,37 @@ class GenerationJob:
             ClusterTooSmallError: The job does not fit the cluster.
             JobFailedError: The job stopped; started again it goes on.
         """
-        # workers are told what "auto" came to: whether they have a GPU of their own
-        resources = on_cluster(self.config.resources, cluster_nodes())
-        config = self.config.model_copy(update={"resources": resources})
-        job = UnitJob(
-            stages=(
-                Stage(
-                    worker=GenerationWorker,
-                    worker_args={
-                        "config": config,
-                        "models": self.models,
-                        "prompts_uri": self.prompts.storage.uri,
-                    },
-                    resources=resources,
-                ),
-            ),
-            read=self.prompts.read,
-            pack=PackImages(images=config.images),
-            unit_timeout_s=config.unit_timeout_s,
-            max_failure_rate=config.max_failure_rate,
-            failure_rate_rows=config.failure_rate_rows,
-        )
+        job = generation_units(self.config, self.models, self.prompts)
         summary = run_units(job, self.ledger, on_progress, sample=sample)
         if summary.manifest:
-            write_card(self.ledger.storage, config, self.models.model_digest, summary)
+            write_card(self.ledger.storage, self.config, self.models.model_digest, summary)
         return summary
+
+
+def generation_units(config: GenerateConfig, models: GenerationModels, prompts: PromptTable) -> UnitJob:
+    """What to run over the units, on the cluster that this driver is connected to.
+
+    Args:
+        config: Without nulls.
+        models: What the workers load.
+        prompts: The checked prompt table.
+    """
+    # workers are told what "auto" came to: whether they have a GPU of their own
+    resources = on_cluster(config.resources, cluster_nodes())
+    config = config.model_copy(update={"resources": resources})
+    generating = Stage(
+        worker=GenerationWorker,
+        worker_args={"config": config, "models": models, "prompts_uri": prompts.storage.uri},
+        resources=resources,
+    )
+    return UnitJob(
+        stages=(generating,),
+        read=prompts.read,
+        pack=PackImages(images=config.images),
+        unit_timeout_s=config.unit_timeout_s,
+        max_failure_rate=config.max_failure_rate,
+        failure_rate_rows=config.failure_rate_rows,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

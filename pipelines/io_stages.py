@@ -9,7 +9,10 @@ import pyarrow as pa
 from pipelines.commit import commit_path, read_commit
 from pipelines.envelope import unwrap, wrap
 from pipelines.ledger import Ledger
+from pipelines.metrics import count_commit
 from pipelines.plan import Unit
+from pipelines.run_labels import RunLabels
+from pipelines.run_logs import RunLog
 from pipelines.shards import Shard
 from pipelines.unit_result import UnitResult, commit_unit
 from pipelines.worker import WorkerError
@@ -51,6 +54,7 @@ class ReadStage:
                 "seconds": {"read": time.monotonic() - began},
                 "events": {},
                 "attempts": 0,
+                "bytes_read": rows.nbytes,
             },
             {
                 "rows": rows,
@@ -67,13 +71,14 @@ class CommitStage:
     def __init__(self, pack: Callable[[Unit, pa.Table], list[Shard]], ledger: Ledger) -> None:
         self.pack = pack
         self.ledger = ledger
+        self.log = RunLog(labels=RunLabels.of(ledger.spec.job, ledger.storage.uri), stage="commit")
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Commit the unit in a one-row block."""
         facts, tables = unwrap(block)
         if "commit" in facts:
             return block
-        unit, began = Unit.from_json(facts["unit"]), time.monotonic()
+        unit, began, began_at = Unit.from_json(facts["unit"]), time.monotonic(), time.time()
         results = tables["rows"]
         shards = self.pack(unit, results) if results.num_rows else []
         result = UnitResult(
@@ -86,4 +91,11 @@ class CommitStage:
             seconds=facts["seconds"] | {"pack": time.monotonic() - began},
             events=facts["events"],
         )
-        return wrap({"commit": commit_unit(self.ledger, result, shards).to_json(), "is_ours": True}, {})
+        commit = commit_unit(self.ledger, result, shards)
+        # else it is another driver's, or an earlier attempt's of this very task, which counted it
+        if commit.started_at == result.started_at and commit.committed_at >= began_at:
+            count_commit(self.log.labels, commit, facts["bytes_read"])
+            self.log.unit_committed(commit, result.failed)
+        else:
+            self.log.committed_before(unit.id)
+        return wrap({"commit": commit.to_json(), "is_ours": True}, {})

@@ -64,6 +64,8 @@ def progress_line(progress: Progress, label: str, results: str) -> str:
         parts.append(f"{progress.rows_earlier:,} from earlier runs")
     parts.append(f"{progress.results_per_s:,.1f} {results}/s")
     parts.append(f"{progress.busy_workers} workers busy")
+    if progress.waiting_for:
+        parts.append(progress.waiting_for)
     if progress.worker_deaths:
         parts.append(f"{progress.worker_deaths} deaths of workers")
     if progress.rows_left and progress.eta_s is not None:

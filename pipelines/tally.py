@@ -25,6 +25,7 @@ class Progress:
         units_done: Those that are done.
         busy_workers: Workers that hold a unit now.
         worker_deaths: Times that a worker died with a unit in this run; the unit ran again.
+        waiting_for: What the run waits for before it begins; "" when nothing.
         elapsed_s: Seconds since this run began.
         rows_per_s: Rows brought to an end a second lately; 0 while none are.
         results_per_s: Result rows made a second lately.
@@ -39,6 +40,7 @@ class Progress:
     units_done: int
     busy_workers: int
     worker_deaths: int
+    waiting_for: str
     elapsed_s: float
     rows_per_s: float
     results_per_s: float
@@ -117,6 +119,7 @@ class Tally:
         self._failures: Counter[str] = Counter()
         self._with_failures: dict[int, Commit] = {}  # by position: its last attempt, where it left some
         self._bytes_out = 0
+        self._waiting_for = ""
         self._began = time.monotonic()
         self._window: deque[tuple[float, int, int]] = deque([(self._began, 0, 0)])
 
@@ -140,6 +143,10 @@ class Tally:
         while len(self._window) > 2 and self._window[1][0] < now - _WINDOW_S:
             self._window.popleft()
 
+    def wait_for(self, what: str) -> None:
+        """Note what the run waits for; "" when nothing."""
+        self._waiting_for = what
+
     def failure_rate(self) -> tuple[int, int]:
         """Failed rows and all rows of the units that this run finished; retries are not counted."""
         return self._first_failures, self._first_runs
@@ -158,6 +165,7 @@ class Tally:
             units_done=self._units_done,
             busy_workers=busy_workers,
             worker_deaths=worker_deaths,
+            waiting_for=self._waiting_for,
             elapsed_s=time.monotonic() - self._began,
             rows_per_s=(self._rows_run - rows) / seconds if seconds > 0 else 0.0,
             results_per_s=(self._results_run - results) / seconds if seconds > 0 else 0.0,

@@ -22,14 +22,17 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.attempts import Attempts
-from pipelines.budget import actor_ranges, cluster_nodes, io_share, on_cluster
+from pipelines.budget import cluster_nodes, io_share, on_cluster
 from pipelines.commit import Commit, commit_path
 from pipelines.envelope import unwrap, wrap
-from pipelines.errors import LedgerError, RefusalError
+from pipelines.errors import LedgerError, RefusalError, TransientError
+from pipelines.growing import wait_for_nodes
 from pipelines.io_stages import CommitStage, ReadStage
 from pipelines.ledger import Ledger
+from pipelines.metrics import show_progress
 from pipelines.plan import Unit
 from pipelines.records import Records
+from pipelines.run_labels import RunLabels
 from pipelines.storage import StorageError
 from pipelines.tally import Progress, RunSummary, Tally
 from pipelines.ticking import ticking
@@ -42,6 +45,10 @@ WAVE_UNITS = 20_000
 
 class JobFailedError(RefusalError):
     """The job stopped; what it committed stays. The message has the first error."""
+
+
+class ClusterFaultError(JobFailedError, TransientError):
+    """Ray itself failed: a node or the head was lost in a way that it does not mend."""
 
 
 class FailureRateError(JobFailedError):
@@ -81,16 +88,19 @@ def run_units(
         nodes = cluster_nodes()
         stages = tuple(replace(s, resources=on_cluster(s.resources, nodes)) for s in job.stages)
         job = replace(job, stages=stages)
-        actors = actor_ranges([stage.resources for stage in stages], nodes, len(pending))
         attempts = [_start_attempts(job) for _ in stages]
         hosts: set[str] = set()
+        labels = RunLabels.of(ledger.spec.job, ledger.storage.uri)
 
         def report() -> None:
+            show_progress(labels, tally.progress())
             if on_progress is not None:
                 busy = sum(ray.get([record.busy_workers.remote() for record in attempts]))
                 on_progress(tally.progress(busy, _worker_deaths(attempts)))
 
         with ticking(report):
+            resources = [stage.resources for stage in stages]
+            actors = wait_for_nodes(resources, len(pending), tally.wait_for)
             for start in range(0, len(pending), wave_units):
                 units = plan.take(pending[start : start + wave_units])
                 with closing(_run_wave(job, ledger, units, actors, attempts)) as wave:
@@ -132,11 +142,12 @@ def _run_wave(
             num_cpus=io_cpus,
         )
     )
-    for stage, (fewest, most), record in zip(job.stages, actors, attempts, strict=True):
+    for stage, (_, most), record in zip(job.stages, actors, attempts, strict=True):
         threads = stage.resources.threads_per_actor
         settings = StageSettings(
             name=stage.name,
             attempts=record,
+            labels=RunLabels.of(ledger.spec.job, ledger.storage.uri),
             row_id=ledger.spec.row_id,
             unit_timeout_s=job.unit_timeout_s,
             max_poison_rows=job.max_poison_rows,
@@ -148,11 +159,14 @@ def _run_wave(
                 "worker_args": stage.worker_args,
                 "settings": settings,
             },
-            compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
+            # All at once: an autoscaler adds nodes for those that find no place, and for Ray Data's own
+            # growing pools only what the cluster has already.
+            compute=ray.data.ActorPoolStrategy(size=most),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=stage.resources.num_cpus,
             num_gpus=float(stage.resources.num_gpus),
+            label_selector=stage.resources.node_labels or None,
             # Before the process starts: torch reads it once, when it is imported.
             runtime_env={} if threads is None else {"env_vars": {"OMP_NUM_THREADS": str(threads)}},
         )
@@ -170,7 +184,7 @@ def _run_wave(
                 facts, _ = unwrap(block)
                 yield Commit.from_json(facts["commit"]), facts["is_ours"]
         except RayError as error:
-            raise JobFailedError(_message(error)) from error
+            raise _job_error(error) from error
 
 
 def _worker_deaths(attempts: Sequence[Any]) -> int:
@@ -217,10 +231,10 @@ def _check_failure_rate(job: UnitJob, ledger: Ledger, tally: Tally) -> None:
         )
 
 
-def _message(error: RayError) -> str:
+def _job_error(error: RayError) -> JobFailedError:
     """What the job's code raised, without Ray's frames; they stay in the exception's cause."""
     if not isinstance(error, RayTaskError):
-        return f"Ray: {error}"
+        return ClusterFaultError(f"Ray: {error}")
     cause = error.cause
     ours = isinstance(cause, WorkerError | LedgerError | StorageError)
-    return str(cause) if ours else f"{type(cause).__name__}: {cause}\n{error.traceback_str}"
+    return JobFailedError(str(cause) if ours else f"{type(cause).__name__}: {cause}\n{error.traceback_str}")

@@ -8,11 +8,11 @@ import faulthandler
 import math
 import re
 import time
-import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +22,11 @@ from numpy.typing import NDArray
 
 from pipelines.attempts import CRASHED, TIMED_OUT, Attempt, group_timeout_s
 from pipelines.envelope import unwrap, wrap
+from pipelines.metrics import count_unit_again, count_worker_start, count_worker_time
 from pipelines.plan import Unit
+from pipelines.run_labels import RunLabels
+from pipelines.run_logs import RunLog
+from pipelines.worker_time import WorkerTime
 from schemas.failed import FAILED
 
 GIVEN_UP = {
@@ -34,6 +38,7 @@ MIN_ROWS_TO_JUDGE = 4
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 _MESSAGE_CHARS = 500
 _STDERR = 2
+_LAST_STAGE = "worker"
 
 
 class WorkerError(Exception):
@@ -100,6 +105,7 @@ class StageSettings:
     Attributes:
         name: Of the stage, for the record; "" for the last, whose rows are the results.
         attempts: The stage's record of attempts, an actor.
+        labels: Of the run, for metrics and logs.
         row_id: Column of the rows' ids.
         unit_timeout_s: Seconds that a worker may take for a unit.
         max_poison_rows: Rows of one unit that may raise or kill, each by itself.
@@ -107,9 +113,15 @@ class StageSettings:
 
     name: str
     attempts: Any
+    labels: RunLabels
     row_id: str
     unit_timeout_s: float
     max_poison_rows: int
+
+    @property
+    def shown_name(self) -> str:
+        """The stage's name in metrics and logs."""
+        return self.name or _LAST_STAGE
 
 
 class WorkerStage:
@@ -117,19 +129,27 @@ class WorkerStage:
 
     def __init__(self, worker: type[Worker], worker_args: dict[str, Any], settings: StageSettings) -> None:
         self.settings, self.attempts = settings, settings.attempts
-        self.name = ray.get_runtime_context().get_actor_id()
+        context = ray.get_runtime_context()
+        self.name = context.get_actor_id()
+        self.log = RunLog(labels=settings.labels, stage=settings.shown_name)
+        has_gpu = bool(context.get_accelerator_ids().get("GPU"))
         self.worker: Worker | None = None
         self.fault: str = ray.get(self.attempts.build.remote(self.name))
         if not self.fault:
             self._build(worker, worker_args)
             ray.get(self.attempts.built.remote(self.name))
+            count_worker_start(settings.labels, settings.shown_name, has_gpu)
+        self.time = WorkerTime(partial(count_worker_time, settings.labels, settings.shown_name, has_gpu))
+        self.time.start()
 
     def _build(self, worker: type[Worker], worker_args: dict[str, Any]) -> None:
+        began = time.monotonic()
         try:
             self.worker = worker(**worker_args)
+            self.log.worker_built(time.monotonic() - began)
         except Exception as error:  # raised with the first unit: Ray buries what a constructor raises
             self.fault = f"the worker cannot be built: {type(error).__name__}: {error}"
-            traceback.print_exc()
+            self.log.worker_not_built()
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Run the unit in a one-row block; the result is such a block again."""
@@ -141,12 +161,24 @@ class WorkerStage:
         unit, rows = Unit.from_json(facts["unit"]), tables["rows"]
         if not rows.num_rows:  # all have failed before
             return block
+        with self.time.busy():
+            result = self._run(self.worker, unit, facts, tables)
+        self.time.tell()
+        return result
+
+    def _run(
+        self, worker: Worker, unit: Unit, facts: dict[str, Any], tables: dict[str, pa.Table]
+    ) -> pa.Table:
+        began, rows = time.monotonic(), tables["rows"]
         attempt: Attempt = ray.get(self.attempts.begin.remote(unit.id, rows.num_rows, self.name))
         if attempt.hopeless:
             raise WorkerError(
                 f"unit {unit.id}: {attempt.hopeless}; the fault is likely the worker's, not the data's"
             )
-        run = UnitRun(self.worker, unit, rows, self.settings)
+        self.log.unit_begun(unit.id, rows.num_rows, attempt.number)
+        if attempt.number > 1:
+            count_unit_again(self.settings.labels, self.settings.shown_name)
+        run = UnitRun(worker, unit, rows, self.settings)
         for start, stop in attempt.groups:
             if attempt.narrowing:
                 ray.get(self.attempts.enter.remote(unit.id, start, stop))
@@ -163,6 +195,8 @@ class WorkerStage:
             places = np.delete(places, list(run.letters))
             self._check_kept(unit, results, tables["row_ids"]["id"], places)
         ray.get(self.attempts.finish.remote(unit.id))
+        self.log.noted(unit.id, run.events)
+        self.log.unit_finished(unit.id, rows.num_rows, len(run.letters), time.monotonic() - began)
         prefix = f"{self.settings.name}." if self.settings.name else ""
         return wrap(
             facts
@@ -207,6 +241,7 @@ class UnitRun:
         self.seconds: dict[str, float] = defaultdict(float)
         self.events: Counter[str] = Counter()
         self._worker, self._unit, self._rows, self._settings = worker, unit, rows, settings
+        self._log = RunLog(labels=settings.labels, stage=settings.shown_name)
         self._tables: dict[int, pa.Table] = {}
         self._num_raised = 0
 
@@ -227,7 +262,7 @@ class UnitRun:
             with _time_limit(limit_s):
                 result = self._worker.process(rows)
         except Exception as error:
-            traceback.print_exc()
+            self._log.rows_raised(self._unit.id, start, stop)
             if stop - start == 1:
                 self._give_up(start, error)
             else:

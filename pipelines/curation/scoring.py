@@ -71,29 +71,38 @@ class ScoringJob:
             ClusterTooSmallError: The job does not fit the cluster.
             JobFailedError: The job stopped; started again it goes on.
         """
-        config = self.config
-        decoding = Stage(
-            worker=DecodeWorker,
-            worker_args={"settings": config},
-            resources=config.decoders,
-            name="decode" if config.has_models else "",
-        )
-        stages: tuple[Stage, ...] = (decoding,)
-        if config.has_models:
-            from pipelines.curation.model_worker import ModelWorker  # imports torch
+        return run_units(scoring_units(self.config, self.digests, self.source), self.ledger, on_progress)
 
-            models = on_cluster(config.models, cluster_nodes())
-            arguments = {"settings": config.model_copy(update={"models": models}), "digests": self.digests}
-            stages = (decoding, Stage(worker=ModelWorker, worker_args=arguments, resources=models))
-        job = UnitJob(
-            stages=stages,
-            read=self.source.reader,
-            pack=PackScores(schema=scores_schema(config, self.source.passed_through)),
-            unit_timeout_s=config.unit_timeout_s,
-            max_failure_rate=config.max_failure_rate,
-            failure_rate_rows=config.failure_rate_rows,
-        )
-        return run_units(job, self.ledger, on_progress)
+
+def scoring_units(config: ScoreConfig, digests: dict[str, str], source: ImageSource) -> UnitJob:
+    """What to run over the units, on the cluster that this driver is connected to.
+
+    Args:
+        config: Of the job.
+        digests: Of the scorers' weights, by the scorer's name.
+        source: The input.
+    """
+    decoding = Stage(
+        worker=DecodeWorker,
+        worker_args={"settings": config},
+        resources=config.decoders,
+        name="decode" if config.has_models else "",
+    )
+    stages: tuple[Stage, ...] = (decoding,)
+    if config.has_models:
+        from pipelines.curation.model_worker import ModelWorker  # imports torch
+
+        models = on_cluster(config.models, cluster_nodes())
+        arguments = {"settings": config.model_copy(update={"models": models}), "digests": digests}
+        stages = (decoding, Stage(worker=ModelWorker, worker_args=arguments, resources=models))
+    return UnitJob(
+        stages=stages,
+        read=source.reader,
+        pack=PackScores(schema=scores_schema(config, source.passed_through)),
+        unit_timeout_s=config.unit_timeout_s,
+        max_failure_rate=config.max_failure_rate,
+        failure_rate_rows=config.failure_rate_rows,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,26 +60,34 @@ class TokenizationJob:
             ClusterTooSmallError: The job does not fit the cluster.
             JobFailedError: The job stopped; started again it goes on.
         """
-        encoders = on_cluster(self.config.encoders, cluster_nodes())
-        config = self.config.model_copy(update={"encoders": encoders})
-        cropping = Stage(
-            worker=CropWorker,
-            worker_args={"config": config, "buckets": buckets_of(config, self.vq)},
-            resources=config.croppers,
-            name="crop",
-        )
-        encoding = Stage(
-            worker=EncodeWorker, worker_args={"config": config, "vq": self.vq}, resources=encoders
-        )
-        job = UnitJob(
-            stages=(cropping, encoding),
-            read=self.source.reader,
-            pack=PackTokens(validation_share=config.validation_share),
-            unit_timeout_s=config.unit_timeout_s,
-            max_failure_rate=config.max_failure_rate,
-            failure_rate_rows=config.failure_rate_rows,
-        )
-        return run_units(job, self.ledger, on_progress)
+        return run_units(tokenization_units(self.config, self.vq, self.source), self.ledger, on_progress)
+
+
+def tokenization_units(config: TokenizeConfig, vq: VQFacts, source: ImageSource) -> UnitJob:
+    """What to run over the units, on the cluster that this driver is connected to.
+
+    Args:
+        config: Of the job.
+        vq: What its tokens mean.
+        source: The input.
+    """
+    encoders = on_cluster(config.encoders, cluster_nodes())
+    config = config.model_copy(update={"encoders": encoders})
+    cropping = Stage(
+        worker=CropWorker,
+        worker_args={"config": config, "buckets": buckets_of(config, vq)},
+        resources=config.croppers,
+        name="crop",
+    )
+    encoding = Stage(worker=EncodeWorker, worker_args={"config": config, "vq": vq}, resources=encoders)
+    return UnitJob(
+        stages=(cropping, encoding),
+        read=source.reader,
+        pack=PackTokens(validation_share=config.validation_share),
+        unit_timeout_s=config.unit_timeout_s,
+        max_failure_rate=config.max_failure_rate,
+        failure_rate_rows=config.failure_rate_rows,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

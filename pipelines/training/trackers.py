@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.errors import RefusalError
 from pipelines.storage import Storage
+from pipelines.training.ray_gauges import RayGauges
 from pipelines.training.settings import LoggingSettings
 
 TENSORBOARD = "tensorboard/"
@@ -49,7 +50,7 @@ def open_trackers(
     Raises:
         RefusalError: One is not installed.
     """
-    trackers: list[Tracker] = []
+    trackers: list[Tracker] = [RayGauges(storage)]
     if settings.tensorboard:
         trackers.append(TensorBoard(storage, first_step))
     if settings.wandb_project is not None:

@@ -9,6 +9,7 @@ from pipelines.progress import duration, progress_line, show_progress, summary_t
 from pipelines.tally import Progress, RunSummary
 
 HALF = Progress(
+    waiting_for="",
     rows_total=2000,
     rows_done=990,
     rows_failed=10,
