@@ -196,8 +196,6 @@ def _override(values: dict[str, Any], text: str) -> None:
     for depth, key in enumerate(keys):
         at = ".".join(keys[:depth])
         if isinstance(place, list):
-            if key == str(len(place)) and depth == len(keys) - 1:
-                place.append(None)  # one more than there was
             if not key.isdigit() or int(key) >= len(place):
                 raise ConfigError(f"--set {text}: {at} has items 0 to {len(place) - 1}, and no '{key}'")
         elif not isinstance(place, dict):

@@ -105,7 +105,7 @@ def _trained(scale: Scale, folder: Path, name: str, num_steps: int, num_gpus: in
         f"workers.num_gpus={num_gpus}",
     )
     began = time.monotonic()
-    train([folder / "tokens"], folder / "parts", folder / name, (*TRAIN, *scale.shapes_train, *sizes))
+    train(folder / "tokens", folder / "parts", folder / name, (*TRAIN, *scale.shapes_train, *sizes))
     elapsed = time.monotonic() - began
     lines = list(read_log(str(folder / name / "stages/main")))
     losses = [line["loss"] for line in lines if line["kind"] == "step"]

@@ -68,16 +68,15 @@ def tokenize(dataset: Path, model: Path, output: Path, overrides: Sequence[str] 
         plan.open().run(on_progress)
 
 
-def train(tokens: Sequence[Path], parts: Path, output: Path, overrides: Sequence[str] = ()) -> None:
-    """Train the transformer by `train.yaml`, each stage on its tokens; one that is done takes a second."""
+def train(tokens: Path, parts: Path, output: Path, overrides: Sequence[str] = ()) -> None:
+    """Train the transformer by `train.yaml`; where it is done, that is found out in a second."""
     from pipelines.config import load_config
     from pipelines.training.progress import show_training
     from pipelines.training.settings import TrainConfig
     from pipelines.training.trainer import plan_training
 
-    stores = [f"stages.{number}.datasets=[{store}]" for number, store in enumerate(tokens)]
-    places = [*overrides, f"init={parts}", f"output={output}", *stores]
-    training = plan_training(load_config(TrainConfig, f"{_HERE}/train.yaml", places))
+    places = [f"init={parts}", f"output={output}", f"stages.0.datasets=[{tokens}]"]
+    training = plan_training(load_config(TrainConfig, f"{_HERE}/train.yaml", [*places, *overrides]))
     _connect()
     with show_training() as on_progress:
         training.run(on_progress)

@@ -70,7 +70,7 @@ def run(work: Path, num_steps: int = NUM_STEPS) -> Sharpness:
     dataset = curate(work / "raw", work / "curated")
     tokenize(dataset, work / "parts", work / "tokens", TOKENIZE)
     steps = (f"stages.0.num_steps={num_steps}",)
-    train([work / "tokens"], work / "parts", work / "training", (*TRAIN, *steps))
+    train(work / "tokens", work / "parts", work / "training", (*TRAIN, *steps))
     if not (work / "model").exists():
         export_checkpoint(str(work / "training"), str(work / "model"))
     scenes = one_object_scenes_in("train", (PLACE,))[:NUM_PROMPTS]

@@ -6,10 +6,10 @@ Seven steps, all on Ray through the jobs of this project; one that is finished i
 was killed goes on:
 
     parts      VQ model and CLIP, trained on one CPU core or taken from --parts   WORK/parts
-    draw       scenes as images with captions, a set for each stage               WORK/raw/STAGE
-    curate     exact duplicates out                                               WORK/curated/STAGE
-    tokenize   codes of the VQ model                                              WORK/tokens/STAGE
-    train      the transformer, stage after stage                                 WORK/training
+    draw       scenes as images with captions                                     WORK/raw
+    curate     exact duplicates out                                               WORK/curated
+    tokenize   codes of the VQ model                                              WORK/tokens
+    train      the transformer                                                    WORK/training
     export     the model folder                                                   MODEL
     verify     images of captions that training never saw, checked                WORK/held_out, two pictures
 
@@ -21,7 +21,7 @@ import argparse
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,12 @@ class ChainSettings:
     """How much of everything.
 
     Attributes:
-        images: To draw, by the stage of the training that they are for.
+        images: To draw.
         train: Changes to `train.yaml`.
         num_prompts: Held-out captions to check, of one shape and of two.
     """
 
-    images: dict[str, ImageSet]
+    images: ImageSet
     train: tuple[str, ...] = ()
     num_prompts: tuple[int, int] = (96, 96)
 
@@ -64,19 +64,9 @@ _SHORT_PROMPTS = (
     "a green triangle at the top and a pink cross at the bottom, on a black background",
     "a red cross on the left and a green circle on the right, on a gray background",
 )
-FULL = ChainSettings(
-    images={
-        "main": ImageSet(num_images=32_000, two_object_share=0.4),
-        "one": ImageSet(num_images=16_000, two_object_share=0.15, seed=4),
-    },
-    train=(
-        "stages.1={name: one, datasets: [], num_steps: 2500, batch_size: 32, learning_rate: 1e-3, "
-        "warmup_steps: 100, decay: cosine, final_rate: 0.02}",
-    ),
-)
-"""A shape that is alone has ten combinations of place and size, two have four: it takes longer."""
+FULL = ChainSettings(images=ImageSet(num_images=32_000, two_object_share=0.4))
 SHORT = ChainSettings(
-    images={"main": ImageSet(num_images=4_000, two_object_share=1.0, num_copies=40)},
+    images=ImageSet(num_images=4_000, two_object_share=1.0, num_copies=40),
     train=(
         "stages.0.num_steps=900",
         "stages.0.learning_rate=3e-3",
@@ -90,6 +80,7 @@ SHORT = ChainSettings(
     ),
     num_prompts=(0, 96),
 )
+"""Two shapes have four places, one has ten combinations of place and size, which take twice the steps."""
 
 
 class Chain:
@@ -141,27 +132,22 @@ class Chain:
             take_parts(self.parts, self.work / "parts")
 
     def _draw(self) -> None:
-        for stage, images in self.settings.images.items():
-            write_images(self.work / "raw" / stage, images)
+        write_images(self.work / "raw", self.settings.images)
 
     def _curate(self) -> None:
         from examples.shapes.chain import curate
 
-        for stage in self.settings.images:
-            curate(self.work / "raw" / stage, self.work / "curated" / stage)
+        curate(self.work / "raw", self.work / "curated")
 
     def _tokenize(self) -> None:
         from examples.shapes.chain import tokenize
 
-        for stage in self.settings.images:
-            curated = self.work / "curated" / stage / "datasets/default"
-            tokenize(curated, self.work / "parts", self.work / "tokens" / stage)
+        tokenize(self.work / "curated/datasets/default", self.work / "parts", self.work / "tokens")
 
     def _train(self) -> None:
         from examples.shapes.chain import train
 
-        tokens = [self.work / "tokens" / stage for stage in self.settings.images]
-        train(tokens, self.work / "parts", self.work / "training", self.settings.train)
+        train(self.work / "tokens", self.work / "parts", self.work / "training", self.settings.train)
 
     def _export(self) -> None:
         if self.model.exists():
@@ -204,9 +190,11 @@ class Chain:
 
     def _log_lines(self) -> list[str]:
         """What the training logged, its losses as means over some steps."""
+        from pipelines.training.logs import read_log
+
         lines: list[str] = []
         losses: list[float] = []
-        for line in self._read_logs():
+        for line in read_log(str(self.work / "training/stages/main")):
             if line["kind"] != "step":
                 lines.append(json.dumps(line) + "\n")
                 continue
@@ -216,18 +204,6 @@ class Chain:
                 lines.append(json.dumps(mean) + "\n")
                 losses = []
         return lines
-
-    def _read_logs(self) -> Iterator[dict[str, Any]]:
-        """The lines of all stages, their steps counted on."""
-        from pipelines.training.job import stage_uri
-        from pipelines.training.logs import read_log
-
-        before = step = 0
-        for stage in self.settings.images:
-            for line in read_log(stage_uri(str(self.work / "training"), stage)):
-                step = before + line["step"]
-                yield line | {"step": step}
-            before = step
 
 
 def main() -> None:

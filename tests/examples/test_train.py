@@ -54,7 +54,7 @@ def test_the_short_chain_learns_colours_also_when_it_was_killed(tmp_path: Path) 
 
 
 def test_a_folder_of_another_training_is_refused(tmp_path: Path) -> None:
-    few = replace(SHORT, images={"main": replace(SHORT.images["main"], num_images=10, num_copies=1)})
+    few = replace(SHORT, images=replace(SHORT.images, num_images=10, num_copies=1))
     Chain(tmp_path / "work", tmp_path / "model", MODEL, few).run("draw")
     with pytest.raises(RefusalError, match="holds something else"):
         Chain(tmp_path / "work", tmp_path / "model", MODEL, FULL).run("draw")

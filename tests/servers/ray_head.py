@@ -19,8 +19,12 @@ from typing import Any
 import psutil
 import requests
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
+from ray.util.state import list_nodes
+
+from tests.servers.networks import Machine
 
 _START_S = 120
+RAY = str(Path(sys.executable).parent / "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +44,7 @@ class RayHead:
 
     def kill(self) -> None:
         """End all its processes at once, those of its jobs too."""
-        if self.process.poll() is not None:
-            return
-        everything = [*psutil.Process(self.process.pid).children(recursive=True), self.process]
-        for process in everything:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        self.process.wait()
+        kill(self.process)
 
 
 @contextmanager
@@ -55,6 +53,7 @@ def running_head(
     num_gpus: int = 0,
     env: dict[str, str] | None = None,
     node_types: dict[str, Any] | None = None,
+    machine: Machine | None = None,
 ) -> Iterator[RayHead]:
     """A head that ends with the block.
 
@@ -64,7 +63,9 @@ def running_head(
         env: Added to its environment.
         node_types: Of nodes that an autoscaler adds and removes, as in `ray_cluster.yaml`; they are processes
             of this machine.
+        machine: Where it runs; None for here.
     """
+    host = "127.0.0.1" if machine is None else machine.address
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # sockets lie in it: their paths must be short
     port, dashboard, *others = _free_ports(6)
     names = (
@@ -74,27 +75,82 @@ def running_head(
         "ray-client-server-port",
     )
     ports = [f"--{name}={value}" for name, value in zip(names, others, strict=True)]
-    ray = str(Path(sys.executable).parent / "ray")
-    command = [ray, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", *ports]
+    prefix = () if machine is None else machine.prefix
+    command = [
+        *prefix,
+        RAY,
+        "start",
+        "--head",
+        "--block",
+        f"--port={port}",
+        f"--dashboard-port={dashboard}",
+        *ports,
+    ]
     command += [f"--num-cpus={num_cpus}", f"--num-gpus={num_gpus}"]
     command += [f"--temp-dir={folder}", "--include-dashboard=true"]
+    if machine is not None:
+        command += [f"--node-ip-address={host}", "--dashboard-host=0.0.0.0"]
     if node_types is not None:
         config = _autoscaling(node_types, {"CPU": num_cpus, "GPU": num_gpus}, f"127.0.0.1:{port}")
         (folder / "autoscaling.json").write_text(json.dumps(config))
         command.append(f"--autoscaling-config={folder / 'autoscaling.json'}")
         env = (env or {}) | {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
-    address = f"http://127.0.0.1:{dashboard}"
+    address = f"http://{host}:{dashboard}"
     with (folder / "start.log").open("wb") as log:
         process = subprocess.Popen(
             command, env=os.environ | (env or {}), start_new_session=True, stdout=log, stderr=log
         )
-    head = RayHead(address=address, ray_address=f"127.0.0.1:{port}", folder=folder, process=process)
+    head = RayHead(address=address, ray_address=f"{host}:{port}", folder=folder, process=process)
     try:
         _wait_for_jobs(head)
         yield head
     finally:
         head.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_node(
+    head: RayHead, *options: str, machine: Machine | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A further node of the cluster, with these options of `ray start`; killed at the end of the block.
+
+    Args:
+        head: The cluster's head.
+        options: Such as `--num-gpus=1`.
+        machine: Where it runs; None for here.
+    """
+    prefix: tuple[str, ...] = ()
+    if machine is not None:
+        prefix, options = machine.prefix, (*options, f"--node-ip-address={machine.address}")
+    before = max(_num_nodes(head), 1)  # the head may not be listed yet
+    command = [*prefix, RAY, "start", "--block", f"--address={head.ray_address}", *options]
+    with (head.folder / "node.log").open("ab") as log:
+        process = subprocess.Popen(command, start_new_session=True, stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + _START_S
+        while _num_nodes(head) <= before:
+            if time.monotonic() > end or process.poll() is not None:
+                raise RuntimeError((head.folder / "node.log").read_text())
+            time.sleep(0.3)
+        yield process
+    finally:
+        kill(process)
+
+
+def _num_nodes(head: RayHead) -> int:
+    alive = [("state", "=", "ALIVE")]
+    return len(list_nodes(address=head.address, filters=alive, raise_on_missing_output=False))
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started, at once."""
+    if process.poll() is not None:
+        return
+    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
 
 
 def _autoscaling(node_types: dict[str, Any], head: dict[str, Any], gcs_address: str) -> dict[str, Any]:
@@ -136,7 +192,7 @@ def _wait_for_jobs(head: RayHead) -> None:
         try:
             if requests.get(f"{head.address}/api/jobs/", timeout=5).status_code in (200, 401):
                 return
-        except requests.ConnectionError:
+        except requests.RequestException:
             pass
         if head.process.poll() is not None:
             break
