@@ -141,6 +141,7 @@ def test_a_preempted_node_costs_only_its_units_in_flight(tmp_path: Path) -> None
     assert sum(commit["attempts"] - 1 for commit in commits) <= 2
 
 
+@pytest.mark.reliability
 def test_gpu_workers_are_on_gpu_nodes_with_the_labels_that_they_ask_for(tmp_path: Path) -> None:
     source = write_input(tmp_path / "in")
     resources = ONE_GPU | {"num_actors": 1, "node_labels": {"market": "on-demand"}}
@@ -162,6 +163,7 @@ def two_machines() -> Iterator[list[Machine]]:
         pytest.skip(f"may not make networks here: {error}")
 
 
+@pytest.mark.reliability
 def test_nodes_with_nothing_but_addresses_in_common(two_machines: list[Machine], tmp_path: Path) -> None:
     """Submitted over HTTP from a third machine; only the storage is common, and only the second has a GPU."""
     server = ThreadedMotoServer(ip_address=OWN_ADDRESS, port=0, verbose=False)
@@ -188,6 +190,7 @@ def test_nodes_with_nothing_but_addresses_in_common(two_machines: list[Machine],
     assert report.rows_out == 8
 
 
+@pytest.mark.reliability
 def test_jobs_share_a_cluster_and_leave_nothing_on_it(tmp_path: Path) -> None:
     source = write_input(tmp_path / "in")
     one = {"num_actors": 1, "num_cpus": 0.5}
