@@ -33,11 +33,25 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         except RefusalError as error:
             click.secho(f"error: {error}", err=True, fg="red")
             sys.exit(TRANSIENT if isinstance(error, TransientError) else FAILED)
+        except Exception as error:
+            if not _is_of_ray(error):
+                raise
+            click.secho(f"error: Ray: {error}", err=True, fg="red")
+            sys.exit(TRANSIENT)
         except KeyboardInterrupt:
             click.echo("\nstopped; what was done is kept. Run the same command again to go on.", err=True)
             sys.exit(INTERRUPTED)
 
     return run
+
+
+def _is_of_ray(error: Exception) -> bool:
+    """Whether Ray itself failed: the cluster is gone, or a node in a way that is not mended."""
+    if "ray" not in sys.modules:
+        return False
+    from ray.exceptions import RayError, RayTaskError
+
+    return isinstance(error, RayError) and not isinstance(error, RayTaskError)
 
 
 class BulkJob(Protocol):

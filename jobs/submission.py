@@ -46,7 +46,6 @@ address_option = click.option(
 @address_option
 @click.option("--doctor", is_flag=True, help="Ask the cluster whether the job will run there, instead.")
 @click.option("--pip", "with_pip", is_flag=True, help="Let each node install the pinned packages first.")
-@click.option("--image", default="", help="Container image to run in; nodes need podman.")
 @click.option("--python", default="python", show_default=True, help="Interpreter on the nodes.")
 @click.option("--env", "env", multiple=True, metavar="NAME[=VALUE]", help="Set it for all workers.")
 @click.option(
@@ -66,7 +65,6 @@ def submit_command(
     address: str,
     doctor: bool,
     with_pip: bool,
-    image: str,
     python: str,
     env: tuple[str, ...],
     retries: int,
@@ -82,8 +80,6 @@ def submit_command(
     is_retry = job == RETRY
     if is_retry != (output is not None) or (is_retry and (path is not None or doctor)):
         raise click.UsageError(f"{RETRY} takes an OUTPUT and --set; the others --config and --set alone")
-    if with_pip and image:
-        raise click.UsageError("--pip installs packages on the nodes, --image brings its own: choose one")
     arguments = [job, *([] if output is None else [output])]
     if path is not None:
         arguments += ["--config", CONFIG_FILE]
@@ -108,7 +104,6 @@ def submit_command(
                 source=source.folder,
                 code_version=source.version,
                 pip=tuple(_requirements(ROOT / "constraints.txt")) if with_pip else (),
-                image=image,
                 env=_environment(env),
             )
         )
@@ -201,7 +196,7 @@ def _check_reachable(output: str) -> None:
 
 def _check_shipped(recipe: object, folder: Path) -> None:
     """That the file of curate's recipe, if it is one, goes along."""
-    if isinstance(recipe, str) and not (folder / recipe).is_file():
+    if isinstance(recipe, str) and (Path(recipe).is_absolute() or not (folder / recipe).is_file()):
         raise RefusalError(
             f"recipe '{recipe}' is not in the checkout; put it there, and name it from the root"
         )

@@ -133,17 +133,20 @@ def io_share(stages: Sequence[Resources], nodes: list[Node], num_actors: Sequenc
 def _places(resources: Resources, nodes: list[Node]) -> int:
     """How many workers fit, each on one node, beside the CPU for reading and writing."""
     total_cpus = sum(node.num_cpus for node in nodes)
-    if total_cpus < IO_CPUS:
+    if total_cpus < IO_CPUS or not any(node.suits(resources) for node in nodes):
         return 0
     limits: list[float] = []
     if resources.num_gpus or resources.num_cpus:
-        limits.append(sum(_places_on(resources, node) for node in nodes if node.suits(resources)))
+        limits.append(sum(places_on(resources, node) for node in nodes))
     if resources.num_cpus:
         limits.append((total_cpus - IO_CPUS) // resources.num_cpus)
     return int(min(limits, default=max(total_cpus - IO_CPUS, 1)))
 
 
-def _places_on(resources: Resources, node: Node) -> int:
+def places_on(resources: Resources, node: Node) -> int:
+    """How many workers that ask for a CPU or a GPU fit on a node."""
+    if not node.suits(resources):
+        return 0
     places = []
     if resources.num_gpus:
         places.append(_gpu_places(float(resources.num_gpus), node.num_gpus))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterator
 
@@ -56,9 +57,7 @@ def _versions(nodes: list[NodeFacts]) -> Iterator[Check]:
             hosts.setdefault(node.versions[package] or "none", []).append(node.host)
         if len(hosts) > 1 or "none" in hosts:
             found = "; ".join(f"{version} on {_few(where)}" for version, where in hosts.items())
-            found = (
-                f"{package} is {found}: install constraints.txt on all nodes, or submit with --pip or --image"
-            )
+            found = f"{package} is {found}: install constraints.txt on all nodes, or submit with --pip"
             yield Check(name="versions", is_ok=False, found=found)
     first = nodes[0].versions
     shown = ", ".join(f"{name} {version}" for name, version in first.items())
@@ -85,8 +84,10 @@ def _disks(nodes: list[NodeFacts]) -> Iterator[Check]:
         for folder, free in node.free_bytes.items():
             if (fault := _lack_of_space(node, folder, free)) is not None:
                 yield Check(name="disks", is_ok=False, found=f"{node.host}: {fault}")
-    folders = nodes[0].free_bytes
-    least = {name: min(node.free_bytes[name] for node in nodes) / _GIB for name in folders}
+    least: dict[str, float] = {}
+    for node in nodes:  # caches and temporary folders may be elsewhere on each
+        for folder, free in node.free_bytes.items():
+            least[folder] = min(least.get(folder, math.inf), free / _GIB)
     found = ", ".join(f"{folder} {free:.1f} GiB" for folder, free in least.items())
     yield Check(name="disks", is_ok=True, found=f"free at least: {found}")
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,11 +26,15 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from pipelines.errors import RefusalError, TransientError
+from pipelines.models import file_digest
+from schemas.manifest import json_bytes
 
 T = TypeVar("T")
 
 PREFIX = "meissonic"
 FAILED = 1
+_PASSING = re.compile("No available agent|status code 50[234]")
+"""What a head says that has just come up, and what stands before one that is restarting."""
 _SILENCE_S = 60.0
 _PAUSE_S = 0.5
 
@@ -52,7 +58,6 @@ class JobRequest:
         source: Folder of the code, which every node gets.
         code_version: Of that code.
         pip: Packages that each node installs for it, as lines of a requirements file; none for what is there.
-        image: Container image that it runs in; "" for what the nodes run in.
         env: Environment variables of the driver and of all workers.
     """
 
@@ -62,7 +67,6 @@ class JobRequest:
     source: Path
     code_version: str
     pip: tuple[str, ...] = ()
-    image: str = ""
     env: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -70,6 +74,15 @@ class JobRequest:
         """What the ids of all submissions for this job and output begin with."""
         digest = hashlib.sha256(f"{self.job}\0{self.output.rstrip('/')}".encode()).hexdigest()
         return f"{PREFIX}-{self.job}-{digest[:12]}-"
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that is sent, to tell two requests for one output apart."""
+        total = hashlib.sha256(json_bytes([self.entrypoint, self.pip, self.env]))
+        for path in sorted(self.source.rglob("*")):
+            if path.is_file():
+                total.update(f"{path.relative_to(self.source)}\0{file_digest(path)}\n".encode())
+        return total.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +122,7 @@ class RayJobs:
         """Submit the job, or find the one that is running for the same job and output.
 
         Raises:
-            ClusterError: Another command, or other code, is running for that output.
+            ClusterError: For that output a job runs with another command, settings or code.
         """
         family = [job for job in self.jobs() if (job.submission_id or "").startswith(request.family)]
         ended = [job for job in family if job.status.is_terminal()]
@@ -164,13 +177,17 @@ class RayJobs:
                 written += len(new)
 
         async def tail() -> None:
-            start = 0
-            async for text in self._client.tail_job_logs(submission_id):
-                write_new(text, start)
-                start += len(text)
+            start, texts = 0, aiter(self._client.tail_job_logs(submission_id))
+            with suppress(StopAsyncIteration):
+                while True:
+                    text = await asyncio.wait_for(anext(texts), _SILENCE_S)  # or the connection is a dead one
+                    write_new(text, start)
+                    start += len(text)
 
         while True:
-            with suppress(RuntimeError, OSError, aiohttp.ClientError):  # what is missing is asked for below
+            with suppress(
+                RuntimeError, OSError, TimeoutError, aiohttp.ClientError
+            ):  # what is missing is asked for below
                 asyncio.run(tail())
             if self._job(submission_id).status.is_terminal():
                 break
@@ -182,8 +199,6 @@ class RayJobs:
         runtime_env: dict[str, Any] = {"working_dir": str(request.source), "env_vars": request.env}
         if request.pip:
             runtime_env["pip"] = {"packages": list(request.pip), "pip_check": False}
-        if request.image:
-            runtime_env["image_uri"] = request.image
         self._client.submit_job(
             entrypoint=request.entrypoint,
             submission_id=submission_id,
@@ -192,6 +207,7 @@ class RayJobs:
                 "job": request.job,
                 "output": request.output,
                 "code_version": request.code_version,
+                "request": request.digest,
             },
         )
 
@@ -210,12 +226,12 @@ class RayJobs:
         return int(job.driver_exit_code)
 
     def _check_same(self, job: JobDetails, request: JobRequest) -> None:
-        version = (job.metadata or {}).get("code_version")
-        if (job.entrypoint, version) != (request.entrypoint, request.code_version):
+        known = job.metadata or {}
+        if known.get("request") != request.digest:
             raise ClusterError(
                 f"{self.address}: {job.submission_id} is {job.status.value.lower()} for {request.output} "
-                f"with another command or other code:\n  {job.entrypoint}  ({version})\nwait for its end, or "
-                f"stop it: python -m jobs stop {job.submission_id} --address {self.address}"
+                f"with another command, settings or code:\n  {job.entrypoint}\n"
+                f"wait for its end, or stop it: python -m jobs stop {job.submission_id}"
             )
 
     def _ask(self, question: Callable[[], T]) -> T:
@@ -240,15 +256,14 @@ class RayJobs:
             yield
         except AuthenticationError as error:
             raise ClusterError(
-                f"{self.address}: {str(error).splitlines()[0]}; set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to "
-                "a file, to its token (on the head: ~/.ray/auth_token)"
+                f"{self.address}: {str(error).splitlines()[0]}; set RAY_AUTH_MODE=token, and "
+                "RAY_AUTH_TOKEN or, to a file, RAY_AUTH_TOKEN_PATH (on the head: ~/.ray/auth_token)"
             ) from error
-        except (ConnectionError, requests.ConnectionError) as error:
+        except (ConnectionError, requests.RequestException) as error:
             raise ClusterGoneError(
                 f"{self.address}: no Ray answers there ({error}); is the cluster up, and its dashboard "
                 "forwarded (ray dashboard ray_cluster.yaml)? Once it is, the same command goes on"
             ) from error
         except RuntimeError as error:
-            starting = "No available agent" in str(error)  # of a head that has just come up
-            kind = ClusterGoneError if starting else ClusterError
+            kind = ClusterGoneError if _PASSING.search(str(error)) else ClusterError
             raise kind(f"{self.address}: {error}") from error

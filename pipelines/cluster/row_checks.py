@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from pipelines.budget import cluster_nodes, on_cluster
+from pipelines.budget import Node, cluster_nodes, on_cluster, places_on
 from pipelines.cluster.check import Check
+from pipelines.cluster.node_checks import check_nodes
 from pipelines.cluster.trial import NO_DEVICE, Trial, try_rows
-from pipelines.config import Config
+from pipelines.config import Config, Resources
 from pipelines.growing import wait_for_nodes
 from pipelines.plan import Plan
 from pipelines.progress import duration
@@ -45,10 +46,14 @@ def check_rows(job: str, config: Config) -> Iterator[Check]:
     yield Check(name="input", is_ok=True, found=f"{rows:,} rows in {units:,} units")
     for name, digest in planned.weights.items():
         yield Check(name="weights", is_ok=True, found=f"{name} {digest}")
-    unit_job = planned.units()
-    resources = [on_cluster(stage.resources, cluster_nodes()) for stage in unit_job.stages]
+    unit_job, before = planned.units(), cluster_nodes()
+    resources = [on_cluster(stage.resources, before) for stage in unit_job.stages]
+    stages = tuple(replace(s, resources=r) for s, r in zip(unit_job.stages, resources, strict=True))
+    unit_job = replace(unit_job, stages=stages)
     ranges = wait_for_nodes(resources, units, lambda _: None)
     nodes = cluster_nodes()
+    if len(nodes) > len(before):  # those that have come are asked as well
+        yield from check_nodes(str(config.model_dump()["output"]))
     cpus, gpus = sum(node.num_cpus for node in nodes), sum(node.num_gpus for node in nodes)
     for stage, asked, (fewest, most) in zip(unit_job.stages, resources, ranges, strict=True):
         workers = f"{fewest}" if fewest == most else f"{fewest} to {most}"
@@ -59,10 +64,7 @@ def check_rows(job: str, config: Config) -> Iterator[Check]:
     for trial in try_rows(unit_job, planned.plan[0]):
         yield from checks_of_trial(trial)
         row_bytes = max(row_bytes, trial.rows.nbytes // max(trial.rows.num_rows, 1))
-    workers_on_node = -(-sum(most for _, most in ranges) // len(nodes))
-    yield _object_store(
-        row_bytes * planned.plan[0].num_rows, workers_on_node, min(n.object_store_bytes for n in nodes)
-    )
+    yield _object_store(row_bytes * planned.plan[0].num_rows, nodes, resources, [most for _, most in ranges])
 
 
 def checks_of_trial(trial: Trial) -> Iterator[Check]:
@@ -90,11 +92,24 @@ def checks_of_trial(trial: Trial) -> Iterator[Check]:
     yield Check(name=name, is_ok=True, found=f"{where}{took}{letters}")
 
 
-def _object_store(unit_bytes: int, num_workers: int, store_bytes: int) -> Check:
+def _object_store(
+    unit_bytes: int, nodes: Sequence[Node], stages: Sequence[Resources], most: Sequence[int]
+) -> Check:
+    """Of the node where the units of its workers leave the least of Ray's object store."""
+
+    def workers_on(node: Node) -> int:
+        placed = [(r, m) for r, m in zip(stages, most, strict=True) if r.num_cpus or r.num_gpus]
+        return sum(min(count, places_on(resources, node)) for resources, count in placed)
+
+    num_workers, store_bytes = max(
+        ((max(workers_on(node), 1), node.object_store_bytes) for node in nodes if workers_on(node)),
+        key=lambda one: one[0] / max(one[1], 1),
+        default=(sum(most), min(node.object_store_bytes for node in nodes)),
+    )
     wanted = UNITS_IN_STORE * num_workers * unit_bytes
     found = (
         f"a unit is about {unit_bytes / _MIB:,.1f} MiB on its way; {UNITS_IN_STORE} for each of "
-        f"{num_workers} workers on a node are {wanted / _MIB:,.0f} MiB, the smallest store is "
+        f"{num_workers} workers of a node are {wanted / _MIB:,.0f} MiB, its store is "
         f"{store_bytes / _MIB:,.0f} MiB"
     )
     if wanted > store_bytes:

@@ -67,6 +67,8 @@ def try_rows(job: UnitJob, unit: Unit) -> Iterator[Trial]:
     rows = pa.table({})
     for name, resources, step in steps:
         trials = _on_every_node(name, resources, step, rows)
+        if not trials:
+            trials = [Trial(stage=name, host="", fault="no node has what its workers ask for; see resources")]
         yield from trials
         made = [trial.rows for trial in trials if not trial.fault and trial.rows.num_rows]
         if not made:

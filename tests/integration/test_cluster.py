@@ -99,6 +99,12 @@ def workers(head: RayHead) -> list[Any]:
     return [actor for actor in actors(head) if actor.class_name.startswith("MapWorker")]
 
 
+def groups(head: RayHead) -> list[Any]:
+    """The placement groups that are there or asked for."""
+    known = list_placement_groups(address=head.address, raise_on_missing_output=False)
+    return [group for group in known if group.state != "REMOVED"]
+
+
 def actors(head: RayHead) -> list[Any]:
     """Those that live."""
     return list(list_actors(address=head.address, filters=ALIVE, raise_on_missing_output=False))
@@ -165,7 +171,7 @@ def two_machines() -> Iterator[list[Machine]]:
 
 @pytest.mark.reliability
 def test_nodes_with_nothing_but_addresses_in_common(two_machines: list[Machine], tmp_path: Path) -> None:
-    """Submitted over HTTP from a third machine; only the storage is common, and only the second has a GPU."""
+    """Submitted over HTTP from a third machine; inputs and outputs are on S3, the second alone has a GPU."""
     server = ThreadedMotoServer(ip_address=OWN_ADDRESS, port=0, verbose=False)
     server.start()
     endpoint = f"endpoint_url=http://{OWN_ADDRESS}:{server.get_host_and_port()[1]}"
@@ -199,15 +205,17 @@ def test_jobs_share_a_cluster_and_leave_nothing_on_it(tmp_path: Path) -> None:
             squaring(head, tmp_path / "a", source, one) as a,
             squaring(head, tmp_path / "b", source, one) as b,
             squaring(head, tmp_path / "c", source, one, worker="Faulty") as faulty,
+            squaring(head, tmp_path / "d", source, ONE_GPU) as waiting,  # for a node that does not come
         ):
             assert [a.wait(200), b.wait(200)] == [0, 0]
             assert faulty.wait(200) != 0
             assert faulty.stderr is not None
             assert "no such model" in faulty.stderr.read()
+            wait_until(lambda: groups(head) != [], "the fourth to ask for a node")
+            waiting.kill()
         wait_until(lambda: workers(head) == [], "no workers left")
         assert [actor for actor in actors(head) if "Attempts" in actor.class_name] == []
-        groups = list_placement_groups(address=head.address, raise_on_missing_output=False)
-        assert [group for group in groups if group.state != "REMOVED"] == []
+        wait_until(lambda: groups(head) == [], "nothing to be asked for")
     assert_squared(tmp_path / "a", 40)
     assert_squared(tmp_path / "b", 40)
-    assert {path.name for path in tmp_path.iterdir()} == {"in", "a", "b", "c"}
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "a", "b", "c", "d"}

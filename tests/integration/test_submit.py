@@ -146,7 +146,7 @@ def test_a_running_job_is_not_submitted_twice_and_once_stopped_goes_on(
     assert "is on the cluster already" in again.stderr
     other = run(*submission(head.address, prompts, output, "--detach", "--set", "batch_size=1"))
     assert other.returncode == 1
-    assert "with another command" in other.stderr
+    assert "with another command, settings or code" in other.stderr
 
     earlier = wait_for_commits(output, 2)
     (job,) = jobs_of(head.address, output)
@@ -208,9 +208,14 @@ def test_a_cluster_with_a_token_is_closed_without_it(tmp_path: Path) -> None:
         listing = ["list", "--address", head.address]
         none = run(*listing)
         wrong = run(*listing, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=f"{TOKEN}-not")
-        right = run(*listing, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)
+        known = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+        right = run(*listing, **known)
+        nothing = submission(head.address, str(tmp_path / "missing.parquet"), tmp_path / "out")
+        submitted = run(*nothing, **known)
     for refused in (none, wrong):
         assert refused.returncode == 1
-        assert "set RAY_AUTH_TOKEN" in refused.stderr
+        assert "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN" in refused.stderr
         assert "Traceback" not in refused.stderr
     assert right.returncode == 0, right.stderr
+    assert submitted.returncode == 1
+    assert "missing.parquet" in submitted.stdout  # its log was followed

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from jobs.__main__ import main
+from pipelines.cluster.ray_jobs import JobRequest
 
 GENERATE = ["submit", "generate", "--set", "model=s3://bucket/model", "--set", "prompts=s3://bucket/prompts"]
 
@@ -42,7 +46,6 @@ def test_a_wrong_setting_is_told_at_once() -> None:
         ["submit", "retry-failed"],
         ["submit", "generate", "s3://bucket/run"],
         ["submit", "retry-failed", "s3://bucket/run", "--doctor"],
-        [*GENERATE, "--set", "output=s3://bucket/run", "--pip", "--image", "meissonic"],
         ["submit", "select"],
     ],
 )
@@ -58,12 +61,29 @@ def test_a_variable_that_is_not_set_is_refused(nobody: str, monkeypatch: pytest.
     assert "--env NOT_THERE: is not set here" in result.output
 
 
-def test_a_recipe_that_is_not_in_the_checkout_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("recipe", ["../strict.yaml", str(Path(__file__))])
+def test_a_recipe_that_is_not_in_the_checkout_is_refused(
+    recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipelines.cluster.ray_jobs.RayJobs.__init__", lambda *_: None)
-    settings = ["input=s3://bucket/raw", "output=s3://bucket/curated", "recipe=../strict.yaml"]
+    settings = ["input=s3://bucket/raw", "output=s3://bucket/curated", f"recipe={recipe}"]
     result = call("submit", "curate", *(part for text in settings for part in ("--set", text)))
     assert result.exit_code == 1
-    assert "recipe '../strict.yaml' is not in the checkout" in result.output
+    assert f"recipe '{recipe}' is not in the checkout" in result.output
+
+
+@pytest.mark.parametrize(
+    "changed", [{"env": {"A": "1"}}, {"pip": ("torch",)}, {"entrypoint": "python -m jobs train"}]
+)
+def test_a_request_is_another_one_when_anything_in_it_is(tmp_path: Path, changed: dict[str, Any]) -> None:
+    (tmp_path / "submitted.yaml").write_text("seed: 1")
+    request = JobRequest(
+        job="train", output="s3://bucket/run", entrypoint="python", source=tmp_path, code_version="git:1"
+    )
+    assert replace(request, **changed).digest != request.digest
+    (tmp_path / "submitted.yaml").write_text("seed: 2")
+    assert replace(request).digest != request.digest
+    assert replace(request, output="s3://bucket/run/").family == request.family
 
 
 @pytest.mark.parametrize("command", [["list"], ["stop", "x"], ["logs", "x"]])

@@ -35,6 +35,16 @@ def test_range_of_workers(resources: Resources, nodes: list[Node], expected: tup
         assert actor_range(resources, nodes, 100) == expected
 
 
+def test_labels_count_for_workers_that_ask_for_nothing_else() -> None:
+    labelled = Resources(num_actors=2, num_cpus=0, node_labels={"market": "on-demand"})
+    with pytest.raises(
+        ClusterTooSmallError, match="room for 0 such workers where nodes are market=on-demand"
+    ):
+        actor_range(labelled, LAPTOP, 100)
+    there = [Node(num_cpus=4, num_gpus=0, labels={"market": "on-demand"})]
+    assert actor_range(labelled, there, 100) == (2, 2)
+
+
 def test_no_more_workers_than_units() -> None:
     assert actor_range(Resources(num_gpus=1), TWO_GPU_NODES, 3) == (3, 3)
     assert actor_range(Resources(num_actors=4, num_cpus=0), LAPTOP, 1) == (1, 1)

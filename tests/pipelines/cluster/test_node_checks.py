@@ -59,6 +59,13 @@ def test_a_node_that_is_not(second: dict[str, object], name: str, words: str) ->
     assert words in wrong[0].found
 
 
+def test_caches_may_be_elsewhere_on_each_node() -> None:
+    found = checks(replace(FACTS, host="two", free_bytes={TMP: 50 * GIB, "/fast/cache": 9 * GIB}))
+    assert all(check.is_ok for check in found)
+    (disks,) = [check.found for check in found if check.name == "disks"]
+    assert disks == "free at least: /tmp 50.0 GiB, /dev/shm 20.0 GiB, /fast/cache 9.0 GiB"
+
+
 def test_a_clock_that_is_off() -> None:
     (wrong,) = [check for check in checks(replace(FACTS, host="two"), clock_s=90.0) if not check.is_ok]
     assert "two is 90 s off the driver's clock" in wrong.found
