@@ -20,7 +20,7 @@ slow: $(VENV)/ready
 # Runs every fault of the matrix, on a Ceph gateway too where its packages are installed, the protocol's histories at
 # full length and every whole job; writes the table of the matrix. `make slow` runs a part of them.
 reliability: $(VENV)/ready
-	MEISSONIC_RELIABILITY=docs/reliability.md $(RUN) -m pytest -m "" tests/faults tests/integration tests/pipelines/training
+	MEISSONIC_RELIABILITY=docs/reliability.md $(RUN) -m pytest -m "" tests/faults tests/integration tests/pipelines/training tests/examples
 
 check: lint test
 

@@ -11,6 +11,7 @@ from examples.shapes.score_conditioning import RESULT
 
 
 @pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_asking_for_a_high_score_gives_sharper_images(tmp_path: Path) -> None:

@@ -140,11 +140,12 @@ def test_a_running_job_is_not_submitted_twice_and_once_stopped_goes_on(
     head: RayHead, prompts: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    detached = run(*submission(head.address, prompts, output, "--detach"))
+    whole = submission(head.address, prompts, output, "--set", "sampler.num_steps=64")  # some seconds a unit
+    detached = run(*whole, "--detach")
     assert detached.returncode == 0, detached.stderr
-    again = run(*submission(head.address, prompts, output, "--detach"))
+    again = run(*whole, "--detach")
     assert "is on the cluster already" in again.stderr
-    other = run(*submission(head.address, prompts, output, "--detach", "--set", "batch_size=1"))
+    other = run(*whole, "--detach", "--set", "batch_size=1")
     assert other.returncode == 1
     assert "with another command, settings or code" in other.stderr
 
@@ -155,7 +156,7 @@ def test_a_running_job_is_not_submitted_twice_and_once_stopped_goes_on(
     assert run("logs", "--follow", job["id"], "--address", head.address).returncode == 1
     assert not (output / "manifest.json").exists()
 
-    last = run(*submission(head.address, prompts, output))
+    last = run(*whole)
     assert last.returncode == 0, last.stdout + last.stderr
     assert_whole(output, earlier)
 

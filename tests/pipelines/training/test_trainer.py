@@ -133,7 +133,7 @@ def test_tokens_past_the_codebook_stop_it_at_once(local_ray: None, tmp_path: Pat
         plan_training(train_config(tokens, tmp_path / "out")).run()
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_the_text_tower_may_learn_too(local_ray: None, tokens: str, tmp_path: Path) -> None:
     overrides = ("stages.0.train_text=true", "stages.0.num_steps=2", "validation.prompts=[a red circle]")
     plan_training(train_config(tokens, tmp_path / "out", *overrides)).run()
@@ -166,7 +166,7 @@ def test_stages_follow_each_other_and_gain_compression(local_ray: None, tokens: 
 
 
 @pytest.mark.s3
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_all_of_it_may_be_on_object_storage(undisturbed: Path, s3_server: str) -> None:
     place = f"s3://bucket/{uuid.uuid4().hex}?endpoint_url={s3_server}"
     output = child(place, "training")
@@ -190,7 +190,7 @@ def test_killed_drivers_change_nothing(undisturbed: Path, tokens: str, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp", marks=pytest.mark.reliability)])
 def test_any_number_of_workers_sees_the_same_samples(
     undisturbed: Path, tokens: str, tmp_path: Path, parallel: str
 ) -> None:
