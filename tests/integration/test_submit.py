@@ -140,7 +140,7 @@ def test_a_running_job_is_not_submitted_twice_and_once_stopped_goes_on(
     head: RayHead, prompts: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    whole = submission(head.address, prompts, output, "--set", "sampler.num_steps=64")  # some seconds a unit
+    whole = submission(head.address, prompts, output, "--set", "sampler.num_steps=300")  # some seconds a unit
     detached = run(*whole, "--detach")
     assert detached.returncode == 0, detached.stderr
     again = run(*whole, "--detach")
