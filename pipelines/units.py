@@ -159,8 +159,8 @@ def _run_wave(
                 "worker_args": stage.worker_args,
                 "settings": settings,
             },
-            # All at once: an autoscaler adds nodes for those that find no place, and for Ray Data's own
-            # growing pools only what the cluster has already.
+            # All at once: an autoscaler adds nodes for those that find no place; Ray Data would scale the
+            # pool within what the cluster has.
             compute=ray.data.ActorPoolStrategy(size=most),
             batch_size=1,
             batch_format="pyarrow",
