@@ -65,7 +65,7 @@ def parallelise(
     Args:
         module: On its device; with fsdp its parameters become this worker's shards.
         parallel: `ddp`: each worker has all weights, gradients are averaged. `fsdp`: each has a share of
-            weights, gradients and moments, and gathers a block's weights while it runs.
+            weights, gradients and moments, and gathers a block's weights while it runs; not of frozen ones.
         dtype: With fsdp, of gathered weights; gradients are averaged in float32. Products are in the dtype of
             the caller's autocast.
         methods: Other methods of the module, beside its forward, that compute with its parameters.
@@ -83,8 +83,9 @@ def parallelise(
     )
     for block in blocks(module):
         fully_shard(block, mp_policy=policy)
+    frozen = {parameter for parameter in module.parameters() if not parameter.requires_grad}
     # also after a forward pass without a backward one: what was gathered must not outlive a change of weights
-    fully_shard(module, mp_policy=policy, reshard_after_forward=True)
+    fully_shard(module, mp_policy=policy, reshard_after_forward=True, ignored_params=frozen)
     for name in methods:
         register_fsdp_forward_method(module, name)
     return module
