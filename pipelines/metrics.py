@@ -7,7 +7,7 @@ metric that cannot be told is left out.
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec
 
@@ -111,25 +111,6 @@ TRAINING = tuple(
     )
 )
 
-METRICS: Sequence[Metric] = (
-    UNITS,
-    ROWS_DONE,
-    ROWS_FAILED,
-    RESULTS,
-    FAILURES,
-    EVENTS,
-    STAGE_SECONDS,
-    BYTES_READ,
-    BYTES_WRITTEN,
-    BUSY_SECONDS,
-    IDLE_SECONDS,
-    WORKER_STARTS,
-    UNITS_AGAIN,
-    ROWS_TOTAL,
-    ROWS_LEFT,
-    *TRAINING,
-)
-
 
 def _harmless(function: Callable[P, None]) -> Callable[P, None]:
     """The function, but what it raises is only logged, once a process."""
@@ -140,7 +121,7 @@ def _harmless(function: Callable[P, None]) -> Callable[P, None]:
         nonlocal told
         try:
             function(*args, **kwargs)
-        except Exception:
+        except Exception:  # whatever it is: a metric must not fail a unit
             if not told:
                 told = True
                 _log.warning("metrics are not told", exc_info=True)

@@ -100,10 +100,11 @@ def run_units(
 
         with ticking(report):
             resources = [stage.resources for stage in stages]
-            actors = wait_for_nodes(resources, len(pending), tally.wait_for)
+            ranges = wait_for_nodes(resources, len(pending), tally.wait_for)
+            num_actors = [most for _, most in ranges]
             for start in range(0, len(pending), wave_units):
                 units = plan.take(pending[start : start + wave_units])
-                with closing(_run_wave(job, ledger, units, actors, attempts)) as wave:
+                with closing(_run_wave(job, ledger, units, num_actors, attempts)) as wave:
                     for commit, is_ours in wave:
                         if commit.host not in hosts:  # a request a unit would hold the driver up
                             _check_shared(ledger, commit)
@@ -123,7 +124,7 @@ def _run_wave(
     job: UnitJob,
     ledger: Ledger,
     units: Sequence[Unit],
-    actors: Sequence[tuple[int, int]],
+    num_actors: Sequence[int],
     attempts: Sequence[Any],
 ) -> Generator[tuple[Commit, bool]]:
     """The commits of these units, as they are made, and whether this run made them, or another just before.
@@ -131,7 +132,7 @@ def _run_wave(
     Closing the generator stops Ray Data.
     """
     resources = [stage.resources for stage in job.stages]
-    io_cpus, num_readers = io_share(resources, cluster_nodes(), [most for _, most in actors])
+    io_cpus, num_readers = io_share(resources, cluster_nodes(), num_actors)
     dataset = (
         # not from_arrow, which runs a task a block to learn its size
         ray.data.from_blocks([wrap({"unit": unit.to_json()}, {}) for unit in units]).map_batches(
@@ -142,7 +143,7 @@ def _run_wave(
             num_cpus=io_cpus,
         )
     )
-    for stage, (_, most), record in zip(job.stages, actors, attempts, strict=True):
+    for stage, count, record in zip(job.stages, num_actors, attempts, strict=True):
         threads = stage.resources.threads_per_actor
         settings = StageSettings(
             name=stage.name,
@@ -161,7 +162,7 @@ def _run_wave(
             },
             # All at once: an autoscaler adds nodes for those that find no place; Ray Data would scale the
             # pool within what the cluster has.
-            compute=ray.data.ActorPoolStrategy(size=most),
+            compute=ray.data.ActorPoolStrategy(size=count),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=stage.resources.num_cpus,

@@ -23,7 +23,8 @@ from pipelines.models import PROJECT
 from pipelines.verify import verify
 from tests.pipelines.toys import write_input
 from tests.servers.networks import OWN_ADDRESS, Machine, NoNetworksError, machines
-from tests.servers.ray_head import RAY, RayHead, kill, running_head, running_node
+from tests.servers.processes import kill
+from tests.servers.ray_head import RAY, RayHead, running_head, running_node
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -22,9 +22,6 @@ from tests.servers.ray_head import RayHead, running_head
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
-often = pytest.mark.reliability
-"""What `make slow` leaves to `make reliability`."""
-
 TOKEN = "a-token-of-the-tests-that-is-long-enough"
 
 
@@ -109,7 +106,7 @@ def test_a_job_is_followed_to_its_end_and_submitted_again_has_nothing_to_do(
     )
 
 
-@often
+@pytest.mark.reliability
 def test_a_collection_is_curated_and_goes_on_after_a_stop(head: RayHead, tmp_path: Path) -> None:
     write_images(tmp_path / "raw", ImageSet(num_images=60, two_object_share=0.5, num_copies=5))
     settings = [f"input={tmp_path / 'raw'}", f"output={tmp_path / 'out'}", "score.unit_rows=4"]
@@ -135,7 +132,7 @@ def test_a_collection_is_curated_and_goes_on_after_a_stop(head: RayHead, tmp_pat
         assert (tmp_path / "out" / "scores" / "commits" / name).read_bytes() == record
 
 
-@often
+@pytest.mark.reliability
 def test_a_running_job_is_not_submitted_twice_and_once_stopped_goes_on(
     head: RayHead, prompts: str, tmp_path: Path
 ) -> None:
@@ -161,7 +158,7 @@ def test_a_running_job_is_not_submitted_twice_and_once_stopped_goes_on(
     assert_whole(output, earlier)
 
 
-@often
+@pytest.mark.reliability
 def test_a_job_that_is_refused_ends_with_its_message_and_is_not_tried_again(
     head: RayHead, prompts: str, tmp_path: Path
 ) -> None:
@@ -172,7 +169,7 @@ def test_a_job_that_is_refused_ends_with_its_message_and_is_not_tried_again(
     assert "runs again" not in refused.stdout
 
 
-@often
+@pytest.mark.reliability
 def test_the_doctor_examines_the_cluster(head: RayHead, prompts: str, tmp_path: Path) -> None:
     well = run(*submission(head.address, prompts, tmp_path / "out", "--doctor"))
     assert well.returncode == 0, well.stdout + well.stderr
@@ -203,7 +200,7 @@ def test_a_head_that_dies_costs_only_what_was_in_flight(prompts: str, tmp_path: 
     assert_whole(output, earlier)
 
 
-@often
+@pytest.mark.reliability
 def test_a_cluster_with_a_token_is_closed_without_it(tmp_path: Path) -> None:
     with running_head(env={"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}) as head:
         listing = ["list", "--address", head.address]

@@ -10,10 +10,10 @@ import pytest
 import ray.dashboard.modules.metrics.dashboards.default_dashboard_panels as ray_panels
 
 from pipelines import metrics
-from pipelines.metrics import METRICS, show_training
+from pipelines.metrics import show_training
 from pipelines.run_labels import RunLabels
 from pipelines.units import run_units
-from tests.pipelines.scraping import scrape_until
+from tests.pipelines.scraping import METRICS, scrape_until
 from tests.pipelines.test_metrics import TRAINING_MEASURES, Noting
 from tests.pipelines.toys import square_job, square_ledger, write_input
 

@@ -8,6 +8,10 @@ import ray
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from pipelines import metrics
+
+METRICS = [*(m for m in vars(metrics).values() if isinstance(m, metrics.Metric)), *metrics.TRAINING]
+"""All that we report."""
 REPORTED_WITHIN_S = 60.0
 """Ray's processes report every ten seconds; a busy machine is slower."""
 

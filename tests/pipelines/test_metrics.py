@@ -11,13 +11,13 @@ from pipelines import metrics
 from pipelines.config import Resources
 from pipelines.inputs import find_parquet, read_unit
 from pipelines.ledger import Ledger
-from pipelines.metrics import METRICS, count_commit, show_training
+from pipelines.metrics import count_commit, show_training
 from pipelines.plan import Unit
 from pipelines.run_labels import RunLabels
 from pipelines.units import run_units
 from pipelines.verify import verify
 from pipelines.worker import WorkerResult
-from tests.pipelines.scraping import Samples, scrape_until
+from tests.pipelines.scraping import METRICS, Samples, scrape_until
 from tests.pipelines.toys import Deadly, Square, commit_inline, square_job, square_ledger, write_input
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]

@@ -11,17 +11,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import requests
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 from ray.util.state import list_nodes
 
 from tests.servers.networks import Machine
+from tests.servers.processes import kill
 
 _START_S = 120
 RAY = str(Path(sys.executable).parent / "ray")
@@ -141,16 +141,6 @@ def running_node(
 def _num_nodes(head: RayHead) -> int:
     alive = [("state", "=", "ALIVE")]
     return len(list_nodes(address=head.address, filters=alive, raise_on_missing_output=False))
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started, at once."""
-    if process.poll() is not None:
-        return
-    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-        with suppress(psutil.NoSuchProcess):
-            each.kill()
-    process.wait()
 
 
 def _autoscaling(node_types: dict[str, Any], head: dict[str, Any], gcs_address: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from pipelines.training.skips import read_skips
 from pipelines.training.trainer import TrainingStoppedError, plan_training
 from pipelines.training.weights import read_weights
 from tests.pipelines.training.tiny_training import INIT, NUM_STEPS, losses, token_store, train_config
+from tests.servers.processes import kill
 
 pytestmark = pytest.mark.ray
 
@@ -211,16 +212,11 @@ def batches(output: Path) -> list[tuple[int, int]]:
 
 
 def run_until(output: Path, step: int, tokens: str, *overrides: str) -> None:
-    """Run a driver in a process group of its own; kill all of it once a step's checkpoint is complete."""
+    """Run a driver; kill it and all its processes once a step's checkpoint is complete."""
     command = [sys.executable, "-m", "tests.pipelines.training.driver", tokens, str(output), *overrides]
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command)
     store = CheckpointStore(storage=open_storage(f"{output}/stages/main"))
     while (store.newest() or 0) < step and process.poll() is None:
         time.sleep(0.02)
     assert process.poll() is None, "the driver ended by itself"
-    descendants = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGKILL)
-    for one in descendants:  # Ray's processes have groups of their own
-        if one.is_running():
-            one.kill()
-    process.wait()
+    kill(process)
