@@ -8,7 +8,7 @@ import click
 
 from jobs.command import FAILED, command, config_option, overrides_option
 from jobs.ray_session import connect
-from pipelines.cluster.configs import MODELS, config_model
+from pipelines.cluster.known_jobs import MODELS, config_model
 from pipelines.config import load_config
 
 _NAME_CHARS = 16

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.command import INTERRUPTED, command, config_option, json_option, overrides_option
-from pipelines.cluster.configs import MODELS, config_model
+from pipelines.cluster.known_jobs import MODELS, config_model
 from pipelines.config import load_config
 from pipelines.errors import RefusalError
 

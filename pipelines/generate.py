@@ -109,6 +109,15 @@ class GenerationPlan:
     prompts: PromptTable
     run: PlannedRun
 
+    @property
+    def weights(self) -> dict[str, str]:
+        """Digests of what the workers load, by name."""
+        return {self.config.model: self.models.model_digest} | self.models.scorer_digests
+
+    def unit_job(self) -> UnitJob:
+        """What to run over the units, on the cluster that this driver is connected to."""
+        return generation_units(self.config, self.models, self.prompts)
+
     def open(self) -> GenerationJob:
         """Begin the run in the output folder, or go on with it.
 

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
+from pipelines.budget import Node, on_cluster
 from pipelines.config import Resources
 from pipelines.plan import Unit
 from pipelines.shards import Shard, parquet_shard
@@ -53,3 +54,8 @@ class UnitJob:
     max_failure_rate: float = 1.0
     failure_rate_rows: int = 1000
     max_poison_rows: int = 16
+
+    def on_cluster(self, nodes: list[Node]) -> "UnitJob":
+        """With a number for every stage's `num_gpus: auto`."""
+        stages = tuple(replace(stage, resources=on_cluster(stage.resources, nodes)) for stage in self.stages)
+        return replace(self, stages=stages)

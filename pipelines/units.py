@@ -11,7 +11,6 @@ unit. It may be killed at any instant and started again, on a cluster of any siz
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +21,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.attempts import Attempts
-from pipelines.budget import cluster_nodes, io_share, on_cluster
+from pipelines.budget import cluster_nodes, io_share
 from pipelines.commit import Commit, commit_path
 from pipelines.envelope import unwrap, wrap
 from pipelines.errors import LedgerError, RefusalError, TransientError
@@ -85,10 +84,8 @@ def run_units(
     pending = records.pending() if sample is None else np.intersect1d(sample, records.pending())
     if len(pending):
         _quiet_ray_data()
-        nodes = cluster_nodes()
-        stages = tuple(replace(s, resources=on_cluster(s.resources, nodes)) for s in job.stages)
-        job = replace(job, stages=stages)
-        attempts = [_start_attempts(job) for _ in stages]
+        job = job.on_cluster(cluster_nodes())
+        attempts = [_start_attempts(job) for _ in job.stages]
         hosts: set[str] = set()
         labels = RunLabels.of(ledger.spec.job, ledger.storage.uri)
 
@@ -99,7 +96,7 @@ def run_units(
                 on_progress(tally.progress(busy, _worker_deaths(attempts)))
 
         with ticking(report):
-            resources = [stage.resources for stage in stages]
+            resources = [stage.resources for stage in job.stages]
             ranges = wait_for_nodes(resources, len(pending), tally.wait_for)
             num_actors = [most for _, most in ranges]
             for start in range(0, len(pending), wave_units):

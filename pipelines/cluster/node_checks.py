@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 
 from pipelines.cluster.check import Check
-from pipelines.cluster.node_facts import PACKAGES, SHM, Answer, NodeFacts, ask_nodes
+from pipelines.cluster.node_facts import PACKAGES, SHM, NodeFacts, ask_nodes
 from pipelines.models import PROJECT
 from pipelines.storage import TEMPORARY, open_storage
 
@@ -27,26 +27,22 @@ def check_nodes(output: str) -> Iterator[Check]:
     storage, marker = open_storage(output), f"{TEMPORARY}doctor-{uuid.uuid4().hex}"
     storage.write(marker, b"the driver was here")
     try:
-        answers = ask_nodes(output, marker)
+        nodes, silent = ask_nodes(output, marker)
     finally:
         storage.delete(marker)
-    yield from judge(answers, output)
+    yield from judge(nodes, silent, output)
 
 
-def judge(answers: list[Answer], output: str) -> Iterator[Check]:
-    """What is wrong with the nodes, by what they answered."""
-    for answer in answers:
-        if answer.facts is None:
-            found = (
-                f"{answer.host} does not answer: {answer.fault}; look at it in Ray's dashboard, or replace it"
-            )
-            yield Check(name="nodes", is_ok=False, found=found)
-    facts = [answer.facts for answer in answers if answer.facts is not None]
-    if facts:
-        yield from _versions(facts)
-        yield from _clocks([answer for answer in answers if answer.facts is not None])
-        yield from _disks(facts)
-        yield from _storage(output, facts)
+def judge(nodes: list[NodeFacts], silent: dict[str, str], output: str) -> Iterator[Check]:
+    """What is wrong with the nodes, by what they answered, or why they did not."""
+    for host, fault in silent.items():
+        found = f"{host} does not answer: {fault}; look at it in Ray's dashboard, or replace it"
+        yield Check(name="nodes", is_ok=False, found=found)
+    if nodes:
+        yield from _versions(nodes)
+        yield from _clocks(nodes)
+        yield from _disks(nodes)
+        yield from _storage(output, nodes)
 
 
 def _versions(nodes: list[NodeFacts]) -> Iterator[Check]:
@@ -70,8 +66,8 @@ def _versions(nodes: list[NodeFacts]) -> Iterator[Check]:
     )
 
 
-def _clocks(answers: list[Answer]) -> Iterator[Check]:
-    worst = max(answers, key=lambda answer: answer.clock_s)
+def _clocks(nodes: list[NodeFacts]) -> Iterator[Check]:
+    worst = max(nodes, key=lambda node: node.clock_s)
     if worst.clock_s > MAX_CLOCK_S:
         found = f"{worst.host} is {worst.clock_s:.0f} s off the driver's clock: run chrony or ntpd there"
         yield Check(name="clocks", is_ok=False, found=found)

@@ -7,7 +7,7 @@ import platform
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class NodeFacts:
     Attributes:
         host: Its name.
         versions: Of Python and of PACKAGES; "" for one that is not there.
-        time_s: Its clock when it answered.
+        clock_s: Its clock; as `ask_nodes` gives it, how far it is from the driver's at least.
         free_bytes: What is free on the file system of each folder.
         object_store_bytes: Of Ray's object store.
         storage_fault: Why it cannot use the output; "" where it can.
@@ -41,35 +41,21 @@ class NodeFacts:
 
     host: str
     versions: dict[str, str]
-    time_s: float
+    clock_s: float
     free_bytes: dict[str, int]
     object_store_bytes: int
     storage_fault: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What became of a question to a node.
-
-    Attributes:
-        host: The node's name.
-        facts: What it said; None where it did not.
-        fault: Why it did not.
-        clock_s: How far its clock is from the driver's at least, ahead or behind.
-    """
-
-    host: str
-    facts: NodeFacts | None
-    fault: str = ""
-    clock_s: float = 0.0
-
-
-def ask_nodes(output: str, marker: str) -> list[Answer]:
+def ask_nodes(output: str, marker: str) -> tuple[list[NodeFacts], dict[str, str]]:
     """Ask all live nodes at once.
 
     Args:
         output: URI of the job's output.
         marker: Path in it of an object that the driver has written.
+
+    Returns:
+        What they say; and of those that did not answer, why, by host.
     """
     asked_at = time.time()
     asked = [
@@ -77,16 +63,16 @@ def ask_nodes(output: str, marker: str) -> list[Answer]:
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     ]
-    answers, end = [], time.monotonic() + _ANSWER_S
+    answers, silent, end = list[NodeFacts](), dict[str, str](), time.monotonic() + _ANSWER_S
     for host, reference in asked:
         try:
             facts: NodeFacts = ray.get(reference, timeout=max(end - time.monotonic(), 0.1))
         except (RayError, GetTimeoutError) as error:
-            answers.append(Answer(host=host, facts=None, fault=str(error).strip().splitlines()[-1]))
+            silent[host] = str(error).strip().splitlines()[-1]
             continue
-        ahead, behind = facts.time_s - time.time(), asked_at - facts.time_s
-        answers.append(Answer(host=host, facts=facts, clock_s=max(ahead, behind, 0.0)))
-    return answers
+        ahead, behind = facts.clock_s - time.time(), asked_at - facts.clock_s
+        answers.append(replace(facts, clock_s=max(ahead, behind, 0.0)))
+    return answers, silent
 
 
 def _asked(node: dict[str, Any], output: str, marker: str) -> Any:
@@ -103,7 +89,7 @@ def node_facts(host: str, object_store_bytes: int, output: str, marker: str) -> 
     return NodeFacts(
         host=host,
         versions=versions,
-        time_s=time.time(),
+        clock_s=time.time(),
         free_bytes={str(folder): _free_bytes(folder) for folder in folders},
         object_store_bytes=object_store_bytes,
         storage_fault=_storage_fault(output, marker),

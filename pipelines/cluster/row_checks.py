@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 
-from pipelines.budget import Node, cluster_nodes, on_cluster, places_on
+from pipelines.budget import Node, cluster_nodes, places_on
 from pipelines.cluster.check import Check
+from pipelines.cluster.known_jobs import planner
 from pipelines.cluster.node_checks import check_nodes
 from pipelines.cluster.trial import NO_DEVICE, Trial, try_rows
 from pipelines.config import Config, Resources
 from pipelines.growing import wait_for_nodes
-from pipelines.plan import Plan
 from pipelines.progress import duration
-from pipelines.unit_job import UnitJob
 
 UNITS_IN_STORE = 4
 """For each worker: the unit that it has, those before and after it, and room."""
 _MIB = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedUnits:
-    """A bulk job that has written nothing.
-
-    Attributes:
-        weights: Digests of what its workers load, by name.
-        plan: Its units.
-        units: Gives what to run over them, on the cluster of this driver.
-    """
-
-    weights: dict[str, str]
-    plan: Plan
-    units: Callable[[], UnitJob]
 
 
 def check_rows(job: str, config: Config) -> Iterator[Check]:
@@ -41,15 +24,15 @@ def check_rows(job: str, config: Config) -> Iterator[Check]:
     Raises:
         RefusalError: What the job itself would be refused with.
     """
-    planned = plan_units_of(job, config)
-    rows, units = planned.plan.rows_total(), len(planned.plan)
+    planned = planner(job)(config)
+    plan = planned.run.units
+    rows, units = plan.rows_total(), len(plan)
     yield Check(name="input", is_ok=True, found=f"{rows:,} rows in {units:,} units")
     for name, digest in planned.weights.items():
         yield Check(name="weights", is_ok=True, found=f"{name} {digest}")
-    unit_job, before = planned.units(), cluster_nodes()
-    resources = [on_cluster(stage.resources, before) for stage in unit_job.stages]
-    stages = tuple(replace(s, resources=r) for s, r in zip(unit_job.stages, resources, strict=True))
-    unit_job = replace(unit_job, stages=stages)
+    before = cluster_nodes()
+    unit_job = planned.unit_job().on_cluster(before)
+    resources = [stage.resources for stage in unit_job.stages]
     ranges = wait_for_nodes(resources, units, lambda _: None)
     nodes = cluster_nodes()
     if len(nodes) > len(before):  # those that have come are asked as well
@@ -61,10 +44,10 @@ def check_rows(job: str, config: Config) -> Iterator[Check]:
         found = f"{stage.name or 'worker'}: {workers} workers of {each}, of {cpus:g} CPUs and {gpus:g} GPUs"
         yield Check(name="resources", is_ok=True, found=found)
     row_bytes = 0
-    for trial in try_rows(unit_job, planned.plan[0]):
+    for trial in try_rows(unit_job, plan[0]):
         yield from checks_of_trial(trial)
         row_bytes = max(row_bytes, trial.rows.nbytes // max(trial.rows.num_rows, 1))
-    yield _object_store(row_bytes * planned.plan[0].num_rows, nodes, resources, [most for _, most in ranges])
+    yield _object_store(row_bytes * plan[0].num_rows, nodes, resources, [most for _, most in ranges])
 
 
 def checks_of_trial(trial: Trial) -> Iterator[Check]:
@@ -117,39 +100,3 @@ def _object_store(
             name="object store", is_ok=False, found=f"{found}: lower unit_rows, or Ray spills to disk"
         )
     return Check(name="object store", is_ok=True, found=found)
-
-
-def plan_units_of(job: str, config: Config) -> PlannedUnits:
-    """The plan of a job that a configuration describes; nothing is written but listings of the input."""
-    from pipelines.curation.passes import Curation
-    from pipelines.curation.scoring import plan_scoring, scoring_units
-    from pipelines.curation.settings import CurateConfig, ScoreConfig
-    from pipelines.generate import generation_units, plan_job
-    from pipelines.generation_config import GenerateConfig
-    from pipelines.tokenization import TokenizeConfig, plan_tokenization
-    from pipelines.tokenization.job import tokenization_units
-
-    match config:
-        case GenerateConfig():
-            generation = plan_job(config)
-            weights = {config.model: generation.models.model_digest} | generation.models.scorer_digests
-            return PlannedUnits(
-                weights=weights,
-                plan=generation.run.units,
-                units=lambda: generation_units(generation.config, generation.models, generation.prompts),
-            )
-        case TokenizeConfig():
-            tokens = plan_tokenization(config)
-            return PlannedUnits(
-                weights={config.model: tokens.vq.digest},
-                plan=tokens.run.units,
-                units=lambda: tokenization_units(tokens.config, tokens.vq, tokens.source),
-            )
-        case CurateConfig() | ScoreConfig():
-            scores = Curation(config).scoring if isinstance(config, CurateConfig) else plan_scoring(config)
-            return PlannedUnits(
-                weights=scores.digests,
-                plan=scores.run.units,
-                units=lambda: scoring_units(scores.config, scores.digests, scores.source),
-            )
-    raise AssertionError(f"{job} is not a job of units")

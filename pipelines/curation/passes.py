@@ -25,6 +25,11 @@ from schemas.manifest import json_bytes
 _DIGEST_HEX = 16
 
 
+def plan_curation(config: CurateConfig) -> ScoringPlan:
+    """The plan of the scores, the pass that others follow; looks at the whole input."""
+    return Curation(config).scoring
+
+
 class Curation:
     """Curation of one input with one configuration.
 

@@ -111,15 +111,19 @@ class ScoringPlan:
 
     Attributes:
         config: Of the job.
-        digests: Of the scorers' weights.
+        weights: Digests of the scorers' weights, by name.
         source: The input.
         run: What it will do.
     """
 
     config: ScoreConfig
-    digests: dict[str, str]
+    weights: dict[str, str]
     source: ImageSource
     run: PlannedRun
+
+    def unit_job(self) -> UnitJob:
+        """What to run over the units, on the cluster that this driver is connected to."""
+        return scoring_units(self.config, self.weights, self.source)
 
     def open(self) -> ScoringJob:
         """Begin the run in the output folder, or go on with it.
@@ -129,7 +133,7 @@ class ScoringPlan:
             StorageError: It cannot hold a run.
         """
         ledger = self.run.open(self.config.output)
-        return ScoringJob(config=self.config, digests=self.digests, source=self.source, ledger=ledger)
+        return ScoringJob(config=self.config, digests=self.weights, source=self.source, ledger=ledger)
 
 
 def plan_scoring(config: ScoreConfig) -> ScoringPlan:
@@ -142,7 +146,7 @@ def plan_scoring(config: ScoreConfig) -> ScoringPlan:
     source = _open_source(config)
     digests = _fetched(config)
     run = planned_run(JOB, config, {WEIGHTS: digests}, source.objects, config.unit_rows, unique_id="row_id")
-    return ScoringPlan(config=config, digests=digests, source=source, run=run)
+    return ScoringPlan(config=config, weights=digests, source=source, run=run)
 
 
 def open_scoring_retry(output: str, overrides: Sequence[str] = ()) -> ScoringJob:

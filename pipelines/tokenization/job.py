@@ -106,6 +106,15 @@ class TokenizationPlan:
     source: ImageSource
     run: PlannedRun
 
+    @property
+    def weights(self) -> dict[str, str]:
+        """The digest of what the workers load, by name."""
+        return {self.config.model: self.vq.digest}
+
+    def unit_job(self) -> UnitJob:
+        """What to run over the units, on the cluster that this driver is connected to."""
+        return tokenization_units(self.config, self.vq, self.source)
+
     def open(self) -> TokenizationJob:
         """Begin the run in the output folder, or go on with it.
 

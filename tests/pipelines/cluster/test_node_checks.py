@@ -6,27 +6,24 @@ import pytest
 
 from pipelines.cluster.check import Check
 from pipelines.cluster.node_checks import judge
-from pipelines.cluster.node_facts import PACKAGES, SHM, Answer, NodeFacts
+from pipelines.cluster.node_facts import PACKAGES, SHM, NodeFacts
 
 GIB = 1 << 30
 TMP, SHARED = "/tmp", str(SHM)  # noqa: S108  # names, nothing is written there
 FACTS = NodeFacts(
     host="one",
     versions={"python": "3.12.3"} | dict.fromkeys(PACKAGES, "1.0"),
-    time_s=0.0,
+    clock_s=0.0,
     free_bytes={TMP: 100 * GIB, SHARED: 20 * GIB},
     object_store_bytes=16 * GIB,
     storage_fault="",
 )
 
 
-def checks(second: NodeFacts | None, fault: str = "", clock_s: float = 0.0) -> list[Check]:
-    """Of a cluster of a node that is well, and another."""
-    answers = [
-        Answer(host="one", facts=FACTS),
-        Answer(host="two", facts=second, fault=fault, clock_s=clock_s),
-    ]
-    return list(judge(answers, "s3://bucket/run"))
+def checks(second: NodeFacts | None, fault: str = "") -> list[Check]:
+    """Of a cluster of a node that is well, and another; None if that does not answer."""
+    nodes = [FACTS] if second is None else [FACTS, second]
+    return list(judge(nodes, {"two": fault} if second is None else {}, "s3://bucket/run"))
 
 
 def test_nodes_that_are_well_are_told_in_four_lines() -> None:
@@ -67,7 +64,7 @@ def test_caches_may_be_elsewhere_on_each_node() -> None:
 
 
 def test_a_clock_that_is_off() -> None:
-    (wrong,) = [check for check in checks(replace(FACTS, host="two"), clock_s=90.0) if not check.is_ok]
+    (wrong,) = [check for check in checks(replace(FACTS, host="two", clock_s=90.0)) if not check.is_ok]
     assert "two is 90 s off the driver's clock" in wrong.found
 
 
