@@ -38,7 +38,7 @@ def test_one_worker_reads_what_two_have_saved(root: Path, name: str) -> None:
     training = ToyTraining(seed=4)
     state = training.state()
     with only_worker(LocalStorage(str(root / name))) as checkpointer:
-        assert checkpointer.load(step=2, state=state) == {"by": name}
+        checkpointer.load(step=2, state=state)
     restore_state(training.module, training.optimizer, training.average, state)
     assert_same(training.whole_state(), torch.load(root / f"saved-{name}.pt"))
 
