@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,31 @@ import torch
 from torch import Tensor
 
 from benchmarks.matmul import SquareProduct
-from benchmarks.plain_sampler import GeneratorNoise, SharedNoise, plain_logits, plain_sample_tokens
+from benchmarks.plain_sampler import (
+    GeneratorNoise,
+    SharedNoise,
+    plain_batch,
+    plain_logits,
+    plain_sample_tokens,
+)
 from benchmarks.random_models import TOKENIZER_VOCAB, random_model, random_module, random_weights
 from benchmarks.record import RESULTS, load_average, write_result
 from benchmarks.timing import Timings, interleaved, ratios, significant, spread
-from meissonic import Meissonic, SamplerConfig, SampleRequest, TextConfig, TransformerConfig, VQConfig, cost
+from meissonic import (
+    Meissonic,
+    Sampler,
+    SamplerConfig,
+    SampleRequest,
+    TextConfig,
+    TransformerConfig,
+    VQConfig,
+    cost,
+)
+from meissonic.inference import Reductions
 from meissonic.layers import rope_table
 from meissonic.masking import masked_counts
 from meissonic.noise import PhiloxNoise
-from meissonic.sampling import Batch, batch_shape, guided_logits, prepare_batch, sample_tokens
+from meissonic.requests import batch_shape
 from meissonic.transformer import DoubleBlock, Head, SingleBlock, position_ids
 from meissonic.vq import VQModel
 
@@ -205,40 +222,59 @@ def mid_size_model(dtype: torch.dtype) -> Meissonic:
     return random_model(MID_SIZE, MID_SIZE_VQ, MID_SIZE_TEXT, dtype=dtype)
 
 
-def mid_size_batch(model: Meissonic, batch_size: int) -> Batch:
-    """A guided batch of text-to-image requests."""
+def mid_size_requests(batch_size: int) -> list[SampleRequest]:
+    """Guided text-to-image."""
     side = MID_SIZE_GRID * MID_SIZE_VQ.factor
     config = SamplerConfig(num_steps=MID_SIZE_STEPS, guidance_scale=GUIDANCE_SCALE)
-    requests = [
+    return [
         SampleRequest(prompt=PROMPTS[i % len(PROMPTS)], seed=i, width=side, height=side, config=config)
         for i in range(batch_size)
     ]
-    noise = PhiloxNoise([r.seed for r in requests], "cpu")
-    return prepare_batch(model, requests, batch_shape(model, requests[0]), noise)
 
 
-@torch.inference_mode()
-def samplers(cell: Cell, *, repetitions: int, matmul_size: int, batch_size: int) -> dict[str, Any]:
-    """The mid-size model by both samplers, each with its own noise; texts are encoded beforehand."""
+def samplers(
+    cell: Cell, *, repetitions: int, matmul_size: int, batch_size: int, apart: bool = False
+) -> dict[str, Any]:
+    """The mid-size model by both samplers, each with its own noise; texts are encoded beforehand.
+
+    `apart`: also with each reduction turned off alone.
+    """
     model = mid_size_model(cell.dtype)
-    batch = mid_size_batch(model, batch_size)
+    requests = mid_size_requests(batch_size)
+    noise = PhiloxNoise(range(batch_size), "cpu")
     side = MID_SIZE_GRID
     counts = masked_counts("cosine", side * side, MID_SIZE_STEPS)
+    plain, plain_flops = (
+        plain_batch(model, requests),
+        cost.plain_sampling_flops(MID_SIZE, side, side, MID_SIZE_STEPS),
+    )
+    flops = cost.sampling_flops(MID_SIZE, side, side, counts)
     arms: dict[str, tuple[Callable[[], object], int]] = {
-        "fast": (
-            lambda: sample_tokens(model, batch, PhiloxNoise(range(batch_size), "cpu")),
-            batch_size * cost.sampling_flops(MID_SIZE, side, side, counts),
-        ),
         "plain": (
-            lambda: plain_sample_tokens(model, batch, GeneratorNoise(batch_size, 0)),
-            batch_size * cost.plain_sampling_flops(MID_SIZE, side, side, MID_SIZE_STEPS),
-        ),
+            lambda: plain_sample_tokens(model, plain, GeneratorNoise(batch_size, 0)),
+            batch_size * plain_flops,
+        )
     }
+    reductions = {"fast": Reductions()}
+    if apart:
+        names = [field.name for field in dataclasses.fields(Reductions)]
+        reductions |= {
+            f"without_{name}": Reductions().without(name) for name in names if name != "cached_text"
+        }
+    for name, chosen in reductions.items():
+        sampler = Sampler(model, reductions=chosen)
+        batch = sampler.prepare(requests, batch_shape(model, requests[0]), noise)
+        arms[name] = (functools.partial(sampler.run, batch, noise), batch_size * flops)
     result, timings = measure(cell, arms, repetitions=repetitions, matmul_size=matmul_size)
     for name in arms:
         result["arms"][name]["images_per_s"] = spread([batch_size / s for s in timings.wall[name]])
     result["batch_size"] = batch_size
-    result["speedup_by_flops"] = significant(arms["plain"][1] / arms["fast"][1])
+    result["speedup_by_flops"] = significant(plain_flops / flops)
+    result["gain_of"] = {
+        name.removeprefix("without_"): speedup(timings, name, "fast")
+        for name in arms
+        if name.startswith("without")
+    }
     return result | speedup(timings, "plain", "fast")
 
 
@@ -250,16 +286,19 @@ def agreement(dtype: torch.dtype, num_threads: int = 1) -> dict[str, Any]:
     """
     torch.set_num_threads(num_threads)
     model = mid_size_model(dtype)
-    batch = mid_size_batch(model, 1)
+    requests = mid_size_requests(1)
     noise = SharedNoise(1, MID_SIZE_GRID**2, MID_SIZE.codebook_size, "cpu")
     trajectory: list[Tensor] = []
-    plain = plain_sample_tokens(model, batch, noise, trajectory)
-    fast = sample_tokens(model, batch, noise)
+    whole = plain_batch(model, requests)
+    plain = plain_sample_tokens(model, whole, noise, trajectory)
+    sampler = Sampler(model)
+    batch = sampler.prepare(requests, batch_shape(model, requests[0]), noise)
+    fast = sampler.run(batch, noise)
     difference, deviation, largest = 0.0, [], 0.0
-    for step, tokens in enumerate([batch.tokens_BHW, *trajectory[:-1]]):
+    for step, tokens in enumerate([whole.tokens_BHW, *trajectory[:-1]]):
         masked = (tokens.flatten(1) == model.scheduler.mask_token_id).nonzero()[:, 1][None]
-        ours = guided_logits(model, batch, tokens, step, masked)
-        theirs = plain_logits(model, batch, tokens, step)[:, masked[0]]
+        ours = sampler.logits(batch, tokens, step, masked)
+        theirs = plain_logits(model, whole, tokens, step)[:, masked[0]]
         difference = max(difference, (ours - theirs).abs().max().item())
         deviation.append((ours - theirs).square().mean().sqrt().item() / theirs.std().item())
         largest = max(largest, theirs.abs().max().item())

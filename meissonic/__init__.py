@@ -3,7 +3,8 @@
 from meissonic.checkpoint import Meissonic
 from meissonic.config import SamplerConfig, SchedulerConfig, TextConfig, TransformerConfig, VQConfig
 from meissonic.model_folder import CheckpointError
-from meissonic.sampling import RequestError, SampleRequest, decode, sample
+from meissonic.requests import RequestError, SampleRequest
+from meissonic.sampling import Sampler
 from meissonic.vq import to_uint8
 
 __all__ = [
@@ -11,12 +12,11 @@ __all__ = [
     "Meissonic",
     "RequestError",
     "SampleRequest",
+    "Sampler",
     "SamplerConfig",
     "SchedulerConfig",
     "TextConfig",
     "TransformerConfig",
     "VQConfig",
-    "decode",
-    "sample",
     "to_uint8",
 ]

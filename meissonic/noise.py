@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from meissonic.drawing import draw, draw_from_softmax
+
 # Philox 4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011).
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -40,8 +42,8 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Te
 class Noise(Protocol):
     """What the sampler asks for; recorded noise can be played back behind it."""
 
-    def draw(self, step: int, positions_BM: Tensor, probs_BMV: Tensor) -> Tensor:
-        """One code per position, drawn from `probs` (rows sum to 1): int64 [B, M]."""
+    def draw(self, step: int, positions_BM: Tensor, logits_BMV: Tensor) -> tuple[Tensor, Tensor]:
+        """One code per position, drawn by its float32 logits: int64 [B, M], and its log-probability."""
 
     def confidence_uniform(self, step: int, num_positions: int) -> Tensor:
         """U(0, 1) behind the Gumbel noise of the confidences: float32 [B, N]."""
@@ -53,8 +55,9 @@ class Noise(Protocol):
 class PhiloxNoise:
     """Noise keyed by each sample's seed."""
 
-    def __init__(self, seeds: Sequence[int], device: str | torch.device) -> None:
-        """Seeds: one a sample, 0 <= seed < 2^63."""
+    def __init__(self, seeds: Sequence[int], device: str | torch.device, *, one_pass: bool = True) -> None:
+        """Seeds: one a sample, 0 <= seed < 2^63. `one_pass`: see `Reductions.one_pass_draw`."""
+        self._one_pass = one_pass
         seeds_B1 = torch.tensor(list(seeds), dtype=torch.int64, device=device)[:, None]
         self._key = (seeds_B1 & _WORD, seeds_B1 >> 32)
 
@@ -65,14 +68,10 @@ class PhiloxNoise:
     def _all(self, num_positions: int) -> Tensor:
         return torch.arange(num_positions, device=self._key[0].device).expand(len(self._key[0]), -1)
 
-    def draw(self, step: int, positions_BM: Tensor, probs_BMV: Tensor) -> Tensor:
-        """Inverse of the cumulative distribution: one uniform a position, however many codes."""
-        uniform = _unit(self._words(positions_BM, step, _STEP_STREAM)[0])
-        cumulative = probs_BMV.float().cumsum(-1)
-        threshold = uniform[..., None] * cumulative[..., -1:]
-        # right=True: a code of probability zero is never drawn
-        codes = torch.searchsorted(cumulative, threshold, right=True)[..., 0]
-        return codes.clamp_max(probs_BMV.shape[-1] - 1)
+    def draw(self, step: int, positions_BM: Tensor, logits_BMV: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Noise`."""
+        uniform_BM = _unit(self._words(positions_BM, step, _STEP_STREAM)[0])
+        return (draw if self._one_pass else draw_from_softmax)(logits_BMV, uniform_BM)
 
     def confidence_uniform(self, step: int, num_positions: int) -> Tensor:
         """See `Noise`."""

@@ -31,16 +31,18 @@ def blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def compile_blocks(module: nn.Module) -> None:
-    """Compile each block in place, for the shapes that it meets; blocks of a kind share what was compiled.
+    """Compile each block in place, for the shapes that it meets; blocks of a kind share what was compiled."""
+    raise_recompile_limit()
+    for block in blocks(module):
+        block.compile(dynamic=False)
 
-    Raises the process's limit of versions to `MAX_COMPILED`: past it, blocks run uncompiled, with a warning.
-    """
+
+def raise_recompile_limit() -> None:
+    """Raise the process's limit of versions to `MAX_COMPILED`: past it torch warns, and runs uncompiled."""
     import torch._dynamo
 
     config = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, MAX_COMPILED)
-    for block in blocks(module):
-        block.compile(dynamic=False)
 
 
 def checkpoint_blocks(module: nn.Module, every: int) -> None:

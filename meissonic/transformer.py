@@ -85,7 +85,7 @@ class DoubleBlock(nn.Module):
         image = image + gate_mlp * self.ff(modulate(image, shift_mlp, scale_mlp))
         text = text + c_gate * text_out
         text = text + c_gate_mlp * self.ff_context(modulate(text, c_shift_mlp, c_scale_mlp))
-        return image, _clip_fp16(text)
+        return image, clip_fp16(text)
 
 
 class SelfAttention(nn.Module):
@@ -119,7 +119,7 @@ class SingleBlock(nn.Module):
         shift, scale, gate = self.norm(temb_BD)
         normed = modulate(x_BND, shift, scale)
         mlp = F.gelu(self.proj_mlp(normed), approximate="tanh")
-        return _clip_fp16(x_BND + gate * self.proj_out(torch.cat([self.attn(normed, rope), mlp], dim=-1)))
+        return clip_fp16(x_BND + gate * self.proj_out(torch.cat([self.attn(normed, rope), mlp], dim=-1)))
 
 
 class TokenEmbed(nn.Module):
@@ -139,7 +139,7 @@ class TokenEmbed(nn.Module):
 class _Resample(nn.Module):
     """A channel-last norm before a strided convolution (`downsample` or `upsample` in the released keys)."""
 
-    def __init__(self, width: int, conv: nn.Module) -> None:
+    def __init__(self, width: int, conv: nn.Conv2d | nn.ConvTranspose2d) -> None:
         super().__init__()
         self.norm = RMSNorm(width)
         self.conv = conv
@@ -270,23 +270,43 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """All but the head: arguments as `forward`'s, result [B, H, W, D]."""
         temb_BD = self.condition(pooled_BP, micro_conds_B5, timestep_B)
-        text = self.encoder_proj_layer_norm(self.context_embedder(text_BLC))
+        image, grid = self.embed_tokens(tokens_BHW)
+        image = self.run_blocks(image, self.embed_text(text_BLC), temb_BD, self.rope(text_BLC.shape[1], grid))
+        return self.expand(image, grid)
 
+    def embed_text(self, text_BLC: Tensor) -> Tensor:
+        """The text encoder's hidden states as the blocks take them [B, L, D]; no step changes them."""
+        return self.encoder_proj_layer_norm(self.context_embedder(text_BLC))
+
+    def embed_tokens(self, tokens_BHW: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens as the blocks take them [B, h * w, D], and (h, w)."""
         image = self.embed(tokens_BHW)
         if self.down_block is not None:
             image = self.down_block(image)
         h, w = image.shape[-2:]
-        image = self.project_to_hidden(self.project_to_hidden_norm(image.flatten(2).transpose(1, 2)))
-        num_text = text.shape[1]
-        rope = rope_table(position_ids(num_text, h, w, image.device), self.config.axes_dims_rope)
+        return self.project_to_hidden(self.project_to_hidden_norm(image.flatten(2).transpose(1, 2))), (h, w)
+
+    def rope(self, num_text: int, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Rotary cosines and sines [L + h * w, K]."""
+        device = self.project_to_hidden.weight.device
+        return rope_table(position_ids(num_text, *grid, device), self.config.axes_dims_rope)
+
+    def run_blocks(
+        self, image_BnD: Tensor, text_BLD: Tensor, temb_BD: Tensor, rope: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """All blocks: the image's positions [B, h * w, D]."""
+        image, text = image_BnD, text_BLD
         for block in self.transformer_blocks:
             image, text = block(image, text, temb_BD, rope)
         x_BND = torch.cat([text, image], dim=1)
         for block in self.single_transformer_blocks:
             x_BND = block(x_BND, temb_BD, rope)
-        image = self.project_from_hidden(self.project_from_hidden_norm(x_BND[:, num_text:]))
+        return x_BND[:, text.shape[1] :]
 
-        image = image.transpose(1, 2).unflatten(2, (h, w))
+    def expand(self, image_BnD: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The blocks' result at every token [B, H, W, D]."""
+        image = self.project_from_hidden(self.project_from_hidden_norm(image_BnD))
+        image = image.transpose(1, 2).unflatten(2, grid)
         if self.up_block is not None:
             image = self.up_block(image)
         return image.permute(0, 2, 3, 1)
@@ -308,5 +328,6 @@ def position_ids(num_text: int, height: int, width: int, device: torch.device) -
     return ids
 
 
-def _clip_fp16(x: Tensor) -> Tensor:
+def clip_fp16(x: Tensor) -> Tensor:
+    """Keep float16 activations finite, as in training."""
     return x.clip(-FP16_MAX, FP16_MAX) if x.dtype == torch.float16 else x

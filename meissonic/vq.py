@@ -212,7 +212,7 @@ class VQModel(nn.Module):
         return torch.cat(nearest).view(flat.shape[:3])
 
     def lookup(self, codes_Bhw: Tensor) -> Tensor:
-        """Codes -> their vectors [B, C, h, w]."""
+        """Codes -> their vectors [B, C, h, w], the channels of a position side by side in memory."""
         return self.quantize.embedding(codes_Bhw).permute(0, 3, 1, 2)
 
     def decode_latents(self, quantized_BChw: Tensor) -> Tensor:
@@ -222,11 +222,23 @@ class VQModel(nn.Module):
 
 def compile_encoder(model: VQModel) -> None:
     """Compile the encoder's resnets in place, for each size of image that they meet."""
+    _compile_resnets(model.encoder)
+
+
+def prepare_decoder(model: VQModel, *, compiled: bool) -> None:
+    """Order the decoder's weights as a GPU's convolutions like them, and compile its resnets if asked."""
+    if model.quant_conv.weight.is_cuda:
+        model.decoder.to(memory_format=torch.channels_last)
+    if compiled:
+        _compile_resnets(model.decoder)
+
+
+def _compile_resnets(module: nn.Module) -> None:
     import torch._dynamo
 
     config = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, MAX_COMPILED)
-    for part in model.encoder.modules():
+    for part in module.modules():
         if isinstance(part, Resnet):
             part.compile(dynamic=False)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meissonic.config import ScoreCondition
-from meissonic.sampling import DEFAULT_SCORE
+from meissonic.requests import DEFAULT_SCORE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from meissonic import Meissonic, SampleRequest, decode, sample, to_uint8
+from meissonic import Meissonic, Sampler, SampleRequest, to_uint8
 from meissonic.model_folder import read_generation_config
-from meissonic.sampling import MAX_SEED, BatchShape, batch_shape, check_request
+from meissonic.requests import MAX_SEED, BatchShape, batch_shape, check_request
 from pipelines.asked_score import AskedScore
 from pipelines.broken_device import ends_with_its_device
 from pipelines.clock import Clock
@@ -70,6 +70,7 @@ class GenerationWorker:
         self.config, self.digest, self.prompts_uri = config, models.model_digest, prompts_uri
         folder = fetch_model(config.model, models.model_digest).folder
         self.model = Meissonic.from_pretrained(folder, getattr(torch, config.dtype), device)
+        self.sampler = Sampler(self.model)
         self.score = AskedScore(default=config.score, mapping=read_generation_config(folder).score)
         codes = self.model.transformer.config.codebook_size
         if codes > MAX_CODES:
@@ -238,7 +239,7 @@ class GenerationWorker:
     def _make(
         self, requests: list[SampleRequest], batch_size: int, clock: Clock
     ) -> Iterator[tuple[list[int], list[Made | None]]]:
-        batches = sample(self.model, requests, batch_size=batch_size)
+        batches = self.sampler.sample(requests, batch_size=batch_size)
         while True:
             with clock.measured("sample"):
                 item = next(batches, None)
@@ -248,7 +249,7 @@ class GenerationWorker:
             finite = (tokens < self.model.transformer.config.codebook_size).flatten(1).all(1).tolist()
             codes = tokens.clamp_max(self.model.transformer.config.codebook_size - 1)
             with clock.measured("decode"):
-                pixels = to_uint8(decode(self.model, codes, batch_size=batch_size)).numpy()
+                pixels = to_uint8(self.sampler.decode(codes, batch_size=batch_size)).numpy()
             with clock.measured("score"):
                 prompts = [requests[i].prompt for i in indices]
                 images = ImageBatch(pixels=list(pixels), captions=prompts, events=self.events)

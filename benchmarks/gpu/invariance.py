@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.scale import Scale, main_model, requests
-from meissonic import Meissonic, SampleRequest, sample
+from meissonic import Sampler, SampleRequest
 
 
 def measure(scale: Scale, device: str) -> dict[str, Any]:
@@ -17,25 +17,25 @@ def measure(scale: Scale, device: str) -> dict[str, Any]:
     The batch size is that of the run throughout, as the sampler promises; another batch size is measured
     too, which may change the last bits.
     """
-    model = main_model(scale, device)
+    sampler = Sampler(main_model(scale, device), compiled=scale.compiles)
     batch_size = min(8, max(scale.batch_sizes))
     wanted = requests(scale, batch_size, scale.invariance_steps)
-    together = _tokens(model, wanted, batch_size)
+    together = _tokens(sampler, wanted, batch_size)
     order = list(reversed(range(batch_size)))
-    alone = torch.cat([_tokens(model, [request], batch_size) for request in wanted])
+    alone = torch.cat([_tokens(sampler, [request], batch_size) for request in wanted])
     return {
         "batch_size": batch_size,
         "num_steps": scale.invariance_steps,
-        "again": _equal(_tokens(model, wanted, batch_size), together),
-        "reversed": _equal(_tokens(model, [wanted[i] for i in order], batch_size)[order], together),
+        "again": _equal(_tokens(sampler, wanted, batch_size), together),
+        "reversed": _equal(_tokens(sampler, [wanted[i] for i in order], batch_size)[order], together),
         "alone": _equal(alone, together),
-        "batch_size_1": _equal(_tokens(model, wanted, 1), together),
+        "batch_size_1": _equal(_tokens(sampler, wanted, 1), together),
     }
 
 
-def _tokens(model: Meissonic, wanted: list[SampleRequest], batch_size: int) -> Tensor:
+def _tokens(sampler: Sampler, wanted: list[SampleRequest], batch_size: int) -> Tensor:
     made = dict[int, Tensor]()
-    for indices, tokens in sample(model, wanted, batch_size=batch_size):
+    for indices, tokens in sampler.sample(wanted, batch_size=batch_size):
         made.update(zip(indices, tokens.cpu(), strict=True))
     return torch.stack([made[i] for i in range(len(wanted))])
 

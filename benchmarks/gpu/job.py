@@ -16,7 +16,7 @@ import torch
 from benchmarks.gpu.scale import DTYPE, PROMPTS, Scale, main_model
 from benchmarks.random_models import random_model
 from benchmarks.timing import significant
-from meissonic import Meissonic, SamplerConfig, SampleRequest, sample
+from meissonic import Meissonic, Sampler, SamplerConfig, SampleRequest
 from pipelines.config import Resources
 from pipelines.generate import open_job
 from pipelines.generation_config import GenerateConfig, SamplerSettings
@@ -97,6 +97,7 @@ def _tokens(model: Meissonic, scale: Scale, prompts: list[str]) -> list[list[lis
         for seed, prompt in enumerate(prompts)
     ]
     made = dict[int, list[list[int]]]()
-    for indices, tokens in sample(model, wanted, batch_size=scale.job_batch_size):
+    sampler = Sampler(model)
+    for indices, tokens in sampler.sample(wanted, batch_size=scale.job_batch_size):
         made.update(zip(indices, tokens.tolist(), strict=True))
     return [made[i] for i in range(len(wanted))]

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.gpu.sampling import sampling
 from benchmarks.gpu.scale import Scale, main_model, requests
 from benchmarks.timing import significant
-from meissonic.noise import PhiloxNoise
-from meissonic.sampling import batch_shape, prepare_batch, sample_tokens
+from meissonic import Sampler
 
 NUM_STEPS = 2
 SHOWN = 25
@@ -19,15 +19,13 @@ SHOWN = 25
 
 def measure(scale: Scale, device: str) -> dict[str, Any]:
     """Seconds and calls of the operations that take most, over a short sampling of a batch."""
-    model = main_model(scale, device)
     wanted = requests(scale, min(8, max(scale.batch_sizes)), NUM_STEPS)
-    noise = PhiloxNoise([request.seed for request in wanted], device)
-    batch = prepare_batch(model, wanted, batch_shape(model, wanted[0]), noise)
-    sample_tokens(model, batch, noise)
+    run = sampling(Sampler(main_model(scale, device), compiled=scale.compiles), wanted)
+    run()
     return {
         "batch_size": len(wanted),
         "num_steps": NUM_STEPS,
-        **profiled(lambda: sample_tokens(model, batch, noise), device, SHOWN),
+        **profiled(run, device, SHOWN),
     }
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.gpu.scale import Scale
 from benchmarks.timing import significant
-from meissonic import Meissonic, SamplerConfig, SampleRequest, sample
+from meissonic import Meissonic, Sampler, SamplerConfig, SampleRequest
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "assets" / "golden" / "tiny"
 GRID = "transformer/8x8"
@@ -75,7 +75,7 @@ def _tokens(model: Meissonic, prompts: list[str]) -> Tensor:
         SampleRequest(prompt=prompts[i % len(prompts)], seed=i, width=side, height=side, config=config)
         for i in range(SAMPLES)
     ]
-    return torch.cat([tokens.cpu() for _, tokens in sample(model, wanted, batch_size=SAMPLES)])
+    return torch.cat([tokens.cpu() for _, tokens in Sampler(model).sample(wanted, batch_size=SAMPLES)])
 
 
 def _difference(actual: Tensor, expected: Tensor) -> dict[str, float]:

@@ -26,6 +26,8 @@ class Scale:
     """Pixels along a side of an image."""
     num_steps: int
     batch_sizes: tuple[int, ...]
+    compared_batch_sizes: tuple[int, ...]
+    """At which the ways to sample are compared."""
     repetitions: int
     matmul_sizes: tuple[int, ...]
     """Rows of the matrices of the rate that all else is compared with; the best counts."""
@@ -102,7 +104,8 @@ FULL = Scale(
     text=TextConfig(),
     side=1024,
     num_steps=48,
-    batch_sizes=(1, 4, 8, 16),
+    batch_sizes=(1, 2, 4, 8, 16, 32, 64),
+    compared_batch_sizes=(8,),
     repetitions=2,
     matmul_sizes=(4096, 8192),
     matmul_products=20,
@@ -143,6 +146,7 @@ SMALL = Scale(
     side=32,
     num_steps=3,
     batch_sizes=(1, 2),
+    compared_batch_sizes=(2,),
     repetitions=1,
     matmul_sizes=(64,),
     matmul_products=1,

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from examples.shapes.drawing import SIDE
@@ -11,7 +10,8 @@ from examples.shapes.verify import Verdict, check
 from examples.shapes.world import Scene, caption, spoken
 from meissonic.checkpoint import Meissonic
 from meissonic.config import SamplerConfig
-from meissonic.sampling import SampleRequest, decode, sample
+from meissonic.requests import SampleRequest
+from meissonic.sampling import Sampler
 from meissonic.vq import to_uint8
 
 SAMPLER = SamplerConfig(num_steps=16, guidance_scale=1.0, temperature=(0.0, 0.0), softmax_temperature=0.2)
@@ -32,9 +32,9 @@ def generate(
         for prompt, seed in zip(captions, seeds, strict=True)
     ]
     images = np.empty((len(requests), SIDE, SIDE, 3), np.uint8)
-    with torch.inference_mode():
-        for indices, tokens in sample(model, requests, batch_size=batch_size):
-            images[indices] = to_uint8(decode(model, tokens, batch_size=batch_size)).numpy()
+    made = Sampler(model)
+    for indices, tokens in made.sample(requests, batch_size=batch_size):
+        images[indices] = to_uint8(made.decode(tokens, batch_size=batch_size)).numpy()
     return images
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from meissonic import Meissonic, SampleRequest, decode, sample, to_uint8
+from meissonic import Meissonic, Sampler, SampleRequest, to_uint8
 from meissonic.config import SamplerConfig
 from meissonic.model_folder import read_generation_config
 from meissonic.text import Tokenizer
@@ -130,8 +130,9 @@ class Validation:
         images: dict[int, NDArray[np.uint8]] = {}
         batch_size = min(self._batch_size, len(requests))
         with torch.compiler.set_stance("force_eager"), computing(job.config.precision, self._device):
-            for indices, tokens in sample(model, requests, batch_size=batch_size):
-                pixels = to_uint8(decode(model, tokens, batch_size=batch_size))
+            sampler = Sampler(model)
+            for indices, tokens in sampler.sample(requests, batch_size=batch_size):
+                pixels = to_uint8(sampler.decode(tokens, batch_size=batch_size))
                 images.update(zip(indices, pixels.cpu().numpy(), strict=True))
         columns = settings.num_images_per_prompt
         rows = [

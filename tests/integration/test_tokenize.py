@@ -16,7 +16,7 @@ from PIL import Image
 from examples.shapes.drawing import draw
 from examples.shapes.verify import check
 from examples.shapes.world import Scene, caption, scenes
-from meissonic import Meissonic, decode, to_uint8
+from meissonic import Meissonic, Sampler, to_uint8
 from pipelines.config import load_config
 from pipelines.errors import LedgerError
 from pipelines.storage import open_storage
@@ -102,7 +102,7 @@ def test_decoded_tokens_look_like_the_images(run: tuple[Path, Path]) -> None:
     wholes = [row for row in rows_of(output) if row["crop"] == 0]
     model = Meissonic.from_pretrained(MODEL)
     tokens = torch.tensor([row["tokens"] for row in wholes]).view(-1, 8, 8)
-    pixels = to_uint8(decode(model, tokens, batch_size=len(tokens))).numpy()
+    pixels = to_uint8(Sampler(model).decode(tokens, batch_size=len(tokens))).numpy()
     by_caption = {caption(scene): scene for scene in chosen()}
     verdicts = [
         check(image, by_caption[str(row["caption"])]) for image, row in zip(pixels, wholes, strict=True)

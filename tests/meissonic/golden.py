@@ -70,10 +70,12 @@ class RecordedNoise:
         self.exponential, self.uniform = exponential, uniform
         self.first_step, self.start = first_step, start
 
-    def draw(self, step: int, positions_BM: Tensor, probs_BMV: Tensor) -> Tensor:
+    def draw(self, step: int, positions_BM: Tensor, logits_BMV: Tensor) -> tuple[Tensor, Tensor]:
         noise = self.exponential[step - self.first_step].unflatten(0, (len(positions_BM), -1))
         noise = noise.gather(1, positions_BM[..., None].expand(-1, -1, noise.shape[-1]))
-        return (probs_BMV / noise).argmax(-1)
+        probs_BMV = logits_BMV.softmax(-1)
+        codes = (probs_BMV / noise).argmax(-1)
+        return codes, probs_BMV.gather(-1, codes[..., None])[..., 0].log()
 
     def confidence_uniform(self, step: int, num_positions: int) -> Tensor:
         return self.uniform[step - self.first_step].reshape(-1, num_positions)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from meissonic.layers import rope_table
-from meissonic.sampling import encode_text
+from meissonic.sampling import Sampler
 from meissonic.transformer import position_ids
 from tests.meissonic import golden as recorded
 from tests.meissonic.golden import Golden, close, tolerance_at
@@ -147,5 +147,5 @@ def test_unconditional_text_is_the_empty_prompt(golden: Golden) -> None:
     prompts: list[str] = golden.values["text/prompts"]
     if "" not in prompts:
         pytest.skip("the folder records no empty prompt")
-    hidden, _ = encode_text(golden.model, [""])
+    hidden, _ = Sampler(golden.model).encode_text([""])
     close(hidden[0], golden["text/hidden_penultimate"][prompts.index("")])

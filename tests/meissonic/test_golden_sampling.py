@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from meissonic import Meissonic, SamplerConfig, SampleRequest
+from meissonic import Sampler, SamplerConfig, SampleRequest
 from meissonic.config import TEMPERATURE_END
 from meissonic.masking import masked_fraction, num_to_mask, remask, temperatures
-from meissonic.sampling import Batch, batch_shape, guided_logits, prepare_batch, sample_tokens
+from meissonic.requests import batch_shape
+from meissonic.sampling import Batch
 from meissonic.vq import to_uint8
 from tests.meissonic import golden as recorded
 from tests.meissonic.golden import Golden, RecordedNoise, close, tolerance_at
@@ -38,12 +39,12 @@ def test_scheduler_step(golden: Golden, case: str) -> None:
     sample = golden[f"{case}/sample"].flatten(1)
     unknown = sample == mask_id
     assert unknown.sum(1).tolist() == settings["masked_before"]
-    probs = golden[f"{case}/logits"].flatten(2).transpose(1, 2).softmax(-1)
+    logits = golden[f"{case}/logits"].flatten(2).transpose(1, 2)
     everywhere = torch.arange(sample.shape[1]).expand_as(sample)
     last = settings["timestep"] == 0
     uniform = golden.tensors.get(f"{case}/uniform_noise", torch.zeros(sample.shape))[None]
     noise = RecordedNoise(golden[f"{case}/exp_noise"][None], uniform)
-    codes = noise.draw(0, everywhere, probs)
+    codes, log_probs = noise.draw(0, everywhere, logits)
     drawn = torch.where(unknown, codes, sample)
     assert torch.equal(
         drawn.view_as(golden[f"{case}/pred_original_sample"]), golden[f"{case}/pred_original_sample"]
@@ -56,7 +57,6 @@ def test_scheduler_step(golden: Golden, case: str) -> None:
             settings["masking_schedule"], step + 1, steps
         )
         count = num_to_mask(fraction, sample.shape[1], unknown.sum(1))
-        log_probs = probs.gather(-1, codes[..., None])[..., 0].log()
         uniform_BN = noise.confidence_uniform(0, sample.shape[1])
         again = remask(log_probs, unknown, uniform_BN, count, temperature[step].expand(len(sample)))
     after = drawn.masked_fill(again, mask_id)
@@ -75,10 +75,10 @@ def test_start_images_are_masked_by_the_schedule(golden: Golden, case: str) -> N
     assert torch.equal(noised, golden[f"{case}/noised"].to(noised.dtype))
 
 
-def run(model: Meissonic, batch: Batch, noise: RecordedNoise) -> tuple[Tensor, Tensor]:
+def run(sampler: Sampler, batch: Batch, noise: RecordedNoise) -> tuple[Tensor, Tensor]:
     """Tokens after each step and tokens drawn in each step, both [steps, B, H, W]."""
     tokens, drawn = [], []
-    sample_tokens(model, batch, noise, lambda _step, t, d: (tokens.append(t), drawn.append(d)))
+    sampler.run(batch, noise, lambda _step, t, d: (tokens.append(t), drawn.append(d)))
     return torch.stack(tokens), torch.stack(drawn)
 
 
@@ -104,13 +104,14 @@ def test_guided_trajectories_token_by_token(golden: Golden, case: str) -> None:
         for prompt in settings["prompts"]
     ]
     noise = RecordedNoise(golden[f"{case}/exp_noise"], golden[f"{case}/uniform_noise"])
-    batch = prepare_batch(model, requests, batch_shape(model, requests[0]), noise)
-    close(batch.micro_conds_B5, torch.tensor(settings["micro_conds"]).expand(len(requests), -1))
+    sampler = Sampler(model)
+    batch = sampler.prepare(requests, batch_shape(model, requests[0]), noise)
+    close(batch.conditions.micro_conds_B5, torch.tensor(settings["micro_conds"]).expand(len(requests), -1))
     assert torch.equal(batch.tokens_BHW, tokens[0])
 
     everywhere = torch.arange(tokens[0, 0].numel()).expand(len(requests), -1)
     for name, step in (("logits_first", 0), ("logits_last", settings["steps"] - 1)):
-        logits = guided_logits(model, batch, tokens[step], step, everywhere)
+        logits = sampler.logits(batch, tokens[step], step, everywhere)
         # guidance multiplies the rounding of its two halves
         close(
             logits.mT.view_as(golden[f"{case}/{name}"]),
@@ -118,7 +119,7 @@ def test_guided_trajectories_token_by_token(golden: Golden, case: str) -> None:
             tolerance_at(settings["steps"] - 1, 2e-4),
         )
 
-    after, drawn = run(model, batch, noise)
+    after, drawn = run(sampler, batch, noise)
     assert torch.equal(after, tokens[1:])
     assert torch.equal(drawn, golden[f"{case}/pred_original"])
 
@@ -144,9 +145,10 @@ def test_prompt_to_image(golden: Golden) -> None:
     model, settings = golden.model, golden.values["pipeline"]
     request = pipeline_request(settings)
     noise = RecordedNoise(golden["pipeline/exp_noise"], golden["pipeline/uniform_noise"])
-    batch = prepare_batch(model, [request], batch_shape(model, request), noise)
-    close(batch.micro_conds_B5[0], torch.tensor(settings["micro_conds"]))
-    tokens, _ = run(model, batch, noise)
+    sampler = Sampler(model)
+    batch = sampler.prepare([request], batch_shape(model, request), noise)
+    close(batch.conditions.micro_conds_B5[0], torch.tensor(settings["micro_conds"]))
+    tokens, _ = run(sampler, batch, noise)
     assert torch.equal(tokens, golden["pipeline/tokens_per_step"])
     pixels = model.vq.decode(tokens[-1])
     top = golden["pipeline/image_top"]
@@ -159,9 +161,10 @@ def test_prompt_to_image_without_guidance(golden: Golden) -> None:
     model, settings = golden.model, golden.values["pipeline_nocfg"]
     request = pipeline_request(settings)
     noise = RecordedNoise(golden["pipeline_nocfg/exp_noise"], golden["pipeline_nocfg/uniform_noise"])
-    batch = prepare_batch(model, [request], batch_shape(model, request), noise)
-    assert batch.negative_text_BLC is None
-    assert torch.equal(run(model, batch, noise)[0][-1], golden["pipeline_nocfg/tokens"])
+    sampler = Sampler(model)
+    batch = sampler.prepare([request], batch_shape(model, request), noise)
+    assert batch.negative is None
+    assert torch.equal(run(sampler, batch, noise)[0][-1], golden["pipeline_nocfg/tokens"])
 
 
 def start_image(golden: Golden, name: str) -> Tensor:
@@ -171,9 +174,10 @@ def start_image(golden: Golden, name: str) -> Tensor:
 
 def check_image_run(golden: Golden, case: str, request: SampleRequest, noise: RecordedNoise) -> None:
     model = golden.model
-    batch = prepare_batch(model, [request], batch_shape(model, request), noise)
+    sampler = Sampler(model)
+    batch = sampler.prepare([request], batch_shape(model, request), noise)
     assert torch.equal(batch.tokens_BHW, golden[f"{case}/start_tokens"])
-    tokens, _ = run(model, batch, noise)
+    tokens, _ = run(sampler, batch, noise)
     assert torch.equal(tokens, golden[f"{case}/tokens_per_step"])
     first, last = golden.values[case]["image_rows"]
     rows = to_uint8(model.vq.decode(tokens[-1]))[:, first:last].permute(0, 3, 1, 2).int()

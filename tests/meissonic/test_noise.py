@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import scipy.stats
 import torch
 from hypothesis import given, settings
@@ -21,11 +22,14 @@ def test_philox_gives_the_published_known_answers() -> None:
     assert words(ONES, ONES) == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
 
 
-def test_drawn_codes_follow_the_probabilities() -> None:
+@pytest.mark.parametrize("one_pass", [True, False])
+def test_drawn_codes_follow_the_probabilities(one_pass: bool) -> None:
     num_draws = 200_000
     probs = torch.tensor([0.5, 0.0, 0.25, 0.2, 0.049, 0.001])
     positions = torch.arange(num_draws)[None]
-    codes = PhiloxNoise([1234], "cpu").draw(3, positions, probs.expand(1, num_draws, -1))
+    logits = probs.log().expand(1, num_draws, -1)
+    codes, log_probs = PhiloxNoise([1234], "cpu", one_pass=one_pass).draw(3, positions, logits)
+    torch.testing.assert_close(log_probs.exp(), probs[codes] / probs.sum())
     counts = torch.bincount(codes[0], minlength=len(probs))
     assert counts[1] == 0
     possible = probs > 0
@@ -52,7 +56,9 @@ def test_a_seed_draws_the_same_wherever_it_stands_in_a_batch(seeds: list[int], s
 
 
 def test_draws_at_some_positions_equal_draws_at_all() -> None:
-    probs = torch.rand(1, 32, 16).softmax(-1)
-    everywhere = PhiloxNoise([5], "cpu").draw(2, torch.arange(32)[None], probs)
+    logits = torch.randn(1, 32, 16)
+    everywhere, log_probs = PhiloxNoise([5], "cpu").draw(2, torch.arange(32)[None], logits)
     some = torch.tensor([[3, 17, 30]])
-    assert torch.equal(PhiloxNoise([5], "cpu").draw(2, some, probs[:, some[0]]), everywhere[:, some[0]])
+    drawn, of_drawn = PhiloxNoise([5], "cpu").draw(2, some, logits[:, some[0]])
+    assert torch.equal(drawn, everywhere[:, some[0]])
+    assert torch.equal(of_drawn, log_probs[:, some[0]])

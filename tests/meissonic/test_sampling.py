@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from meissonic import Meissonic, RequestError, SamplerConfig, SampleRequest, decode, sample
+from meissonic import Meissonic, RequestError, Sampler, SamplerConfig, SampleRequest
 from meissonic.config import TextConfig
 from meissonic.text import TextEncoder
 from meissonic.transformer import Transformer
@@ -40,7 +40,7 @@ def requests(unit: int, count: int) -> list[SampleRequest]:
 
 def tokens_of(model: Meissonic, wanted: list[SampleRequest], batch_size: int = 4) -> list[Tensor]:
     out: dict[int, Tensor] = {}
-    for indices, tokens in sample(model, wanted, batch_size=batch_size):
+    for indices, tokens in Sampler(model).sample(wanted, batch_size=batch_size):
         out.update(zip(indices, tokens, strict=True))
     assert sorted(out) == list(range(len(wanted)))
     return [out[i] for i in range(len(wanted))]
@@ -133,14 +133,14 @@ def test_any_multiple_of_the_unit_can_be_sampled_and_decoded(
     config = dataclasses.replace(FAST, masking_schedule=schedule)
     tokens = tokens_of(model, [SampleRequest(prompt="p", seed=0, width=width, height=height, config=config)])
     assert (tokens[0] < model.transformer.config.codebook_size).all()
-    assert decode(model, tokens[0][None], batch_size=2).shape == (1, 3, height, width)
+    assert Sampler(model).decode(tokens[0][None], batch_size=2).shape == (1, 3, height, width)
 
 
 def test_pixels_do_not_depend_on_the_batch(model: Meissonic, unit: int) -> None:
     tokens = torch.stack(tokens_of(model, requests(unit, 4)))
-    together = decode(model, tokens, batch_size=4)
+    together = Sampler(model).decode(tokens, batch_size=4)
     for index in range(4):
-        assert torch.equal(decode(model, tokens[index : index + 1], batch_size=4)[0], together[index])
+        assert torch.equal(Sampler(model).decode(tokens[index : index + 1], batch_size=4)[0], together[index])
 
 
 def test_one_step_is_enough(model: Meissonic, unit: int) -> None:
@@ -181,7 +181,7 @@ def test_bad_requests_are_refused_before_any_compute(
 ) -> None:
     good = SampleRequest(prompt="p", seed=0, width=unit, height=unit, config=FAST)
     with pytest.raises(RequestError, match=message):
-        sample(model, [good, dataclasses.replace(good, **changes)], batch_size=2)
+        Sampler(model).sample([good, dataclasses.replace(good, **changes)], batch_size=2)
 
 
 @pytest.mark.parametrize("strength", [0.0, -0.5, 1.5, 0.1, math.nan])
@@ -191,33 +191,33 @@ def test_a_strength_without_steps_is_refused(model: Meissonic, unit: int, streng
         prompt="p", seed=0, width=unit, height=unit, config=FAST, image=image, strength=strength
     )
     with pytest.raises(RequestError, match="strength is"):
-        sample(model, [request], batch_size=1)
+        Sampler(model).sample([request], batch_size=1)
 
 
 def test_empty_batches_are_refused(model: Meissonic, unit: int) -> None:
     with pytest.raises(RequestError, match="no requests"):
-        sample(model, [], batch_size=2)
+        Sampler(model).sample([], batch_size=2)
     with pytest.raises(RequestError, match="batch_size is 0"):
-        sample(model, requests(unit, 1), batch_size=0)
+        Sampler(model).sample(requests(unit, 1), batch_size=0)
 
 
 def test_the_head_at_masked_positions_gives_what_the_full_head_gives(model: Meissonic, unit: int) -> None:
     """Guidance before the last product and fewer positions, against the plain way."""
     from meissonic.noise import PhiloxNoise
-    from meissonic.sampling import batch_shape, guided_logits, prepare_batch
+    from meissonic.requests import batch_shape
 
     wanted = requests(unit, 2)
-    batch = prepare_batch(model, wanted, batch_shape(model, wanted[0]), PhiloxNoise([0, 1], "cpu"))
+    sampler = Sampler(model)
+    batch = sampler.prepare(wanted, batch_shape(model, wanted[0]), PhiloxNoise([0, 1], "cpu"))
     positions = torch.tensor([[1, 4, 6], [0, 2, 7]])
-    logits = guided_logits(model, batch, batch.tokens_BHW, 0, positions)
-    timestep = torch.tensor([FAST.num_steps - 1])
-    assert batch.negative_text_BLC is not None
-    assert batch.negative_pooled_BP is not None
-    forward = model.transformer
-    u = forward(
-        batch.tokens_BHW, batch.negative_text_BLC, batch.negative_pooled_BP, batch.micro_conds_B5, timestep
+    tokens = batch.tokens_BHW.clone()
+    tokens[:, 0, 0] = 3
+    logits = sampler.logits(batch, tokens, 1, positions)
+    timestep = torch.tensor([FAST.num_steps - 2])
+    u, c = (
+        model.transformer(tokens, *sampler.encode_text(texts), batch.conditions.micro_conds_B5, timestep)
+        for texts in ([r.negative_prompt for r in wanted], [r.prompt for r in wanted])
     )
-    c = forward(batch.tokens_BHW, batch.text_BLC, batch.pooled_BP, batch.micro_conds_B5, timestep)
     full = (u + batch.guidance_scale_B[:, None, None, None] * (c - u)).flatten(2).mT
     expected = full.gather(1, positions[..., None].expand(-1, -1, full.shape[-1]))
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)

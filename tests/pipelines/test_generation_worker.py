@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from meissonic import SampleRequest, decode, sample, to_uint8
+from meissonic import SampleRequest, to_uint8
 from pipelines import generation_worker
 from pipelines.generation_results import token_column
 from pipelines.generation_worker import GenerationWorker
@@ -51,9 +51,9 @@ def test_every_image_has_what_makes_it_again(worker: GenerationWorker) -> None:
             score=row["score"],
             config=generation_worker.sampler_config(worker.config.sampler, row),
         )
-        ((_, tokens),) = sample(worker.model, [request], batch_size=4)
+        ((_, tokens),) = worker.sampler.sample([request], batch_size=4)
         assert tokens[0].tolist() == row["tokens"]
-        pixels = to_uint8(decode(worker.model, tokens, batch_size=4))[0].numpy()
+        pixels = to_uint8(worker.sampler.decode(tokens, batch_size=4))[0].numpy()
         assert np.array_equal(np.array(Image.open(io.BytesIO(row["image"]["bytes"]))), pixels)
 
 
@@ -173,14 +173,16 @@ def test_memory_that_runs_out_halves_the_batch(
     expected = worker.process(table).table
     sizes: list[int] = []
 
-    def scarce(model: Any, requests: Any, *, batch_size: int) -> Iterator[Any]:
+    sample = worker.sampler.sample
+
+    def scarce(requests: Any, *, batch_size: int) -> Iterator[Any]:
         sizes.append(batch_size)
-        for number, item in enumerate(sample(model, requests, batch_size=batch_size)):
+        for number, item in enumerate(sample(requests, batch_size=batch_size)):
             if batch_size > 1 and number:
                 raise torch.OutOfMemoryError("no memory")
             yield item
 
-    monkeypatch.setattr(generation_worker, "sample", scarce)
+    monkeypatch.setattr(worker.sampler, "sample", scarce)
     monkeypatch.setattr(worker, "batch_sizes", {})
     result = worker.process(table)
     assert sizes == [4, 2]
@@ -195,11 +197,11 @@ def test_memory_that_runs_out_halves_the_batch(
 
 
 def test_an_image_that_never_fits_is_named(worker: GenerationWorker, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_at_all(model: Any, requests: Any, *, batch_size: int) -> Iterator[Any]:
+    def none_at_all(requests: Any, *, batch_size: int) -> Iterator[Any]:
         raise torch.OutOfMemoryError("tried to allocate 3.14 GiB")
         yield
 
-    monkeypatch.setattr(generation_worker, "sample", none_at_all)
+    monkeypatch.setattr(worker.sampler, "sample", none_at_all)
     monkeypatch.setattr(worker, "batch_sizes", {})
     with pytest.raises(MemoryError, match="no memory for one image of 64x64"):
         worker.process(rows(prompt=["a"]))
@@ -212,7 +214,7 @@ def test_a_broken_device_ends_the_process(worker: GenerationWorker, monkeypatch:
     def ended(status: int) -> None:
         raise SystemExit(status)
 
-    monkeypatch.setattr(generation_worker, "sample", broken)
+    monkeypatch.setattr(worker.sampler, "sample", broken)
     monkeypatch.setattr(os, "_exit", ended)
     with pytest.raises(SystemExit, match="70"):
         worker.process(rows(prompt=["a"]))
