@@ -18,9 +18,9 @@ slow: $(VENV)/ready
 	$(RUN) -m pytest -m "slow and not reliability" $(BY_FILE)
 
 # Runs every fault of the matrix, on a Ceph gateway too where its packages are installed, the protocol's histories at
-# full length and every whole job; writes the table of the matrix. `make slow` runs a part of them.
+# full length, every whole job and the benchmarks at toy size: two hours or so. Writes the table of the matrix.
 reliability: $(VENV)/ready
-	MEISSONIC_RELIABILITY=docs/reliability.md $(RUN) -m pytest -m "" tests/faults tests/integration tests/pipelines/training tests/examples
+	MEISSONIC_RELIABILITY=docs/reliability.md $(RUN) -m pytest -m "" tests/faults tests/integration tests/pipelines/training tests/examples tests/benchmarks
 
 check: lint test
 

@@ -95,7 +95,7 @@ def test_a_part_is_written_with_its_settings(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_all_parts_run(tmp_path: Path) -> None:
     out = tmp_path / "engine.json"
     suite.main(["--small", "--out", str(out)])

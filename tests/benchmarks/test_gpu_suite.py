@@ -123,7 +123,7 @@ def test_the_job_makes_every_image_and_the_sampler_s_tokens(tmp_path: Path) -> N
     assert measures["result"]["tokens_equal_to_sampler_alone"] == 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.ray
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("local_ray")

@@ -23,7 +23,7 @@ def read_log(model: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
 def test_the_short_chain_learns_colours_also_when_it_was_killed(tmp_path: Path) -> None:

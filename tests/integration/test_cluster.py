@@ -125,6 +125,7 @@ def test_a_pool_grows_with_the_queue_and_its_nodes_go_at_its_end(tmp_path: Path)
         wait_until(lambda: gpu_nodes(head) == [], "the nodes to go")
 
 
+@pytest.mark.reliability
 def test_a_preempted_node_costs_only_its_units_in_flight(tmp_path: Path) -> None:
     source = write_input(tmp_path / "in", rows=100)
     two = {"num_actors": 2, "num_gpus": 1, "num_cpus": 0}

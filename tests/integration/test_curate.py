@@ -157,7 +157,7 @@ def test_nothing_disappears_however_broken_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keep", "root_uri"),
     [
-        pytest.param("resized", "s3", marks=[pytest.mark.s3, pytest.mark.slow]),
+        pytest.param("resized", "s3", marks=[pytest.mark.s3, pytest.mark.reliability]),
         pytest.param("none", "s3", marks=[pytest.mark.s3, pytest.mark.reliability]),
         pytest.param("none", "ceph", marks=[pytest.mark.s3, pytest.mark.ceph, pytest.mark.slow]),
         pytest.param("resized", "ceph", marks=[pytest.mark.s3, pytest.mark.ceph, pytest.mark.reliability]),

@@ -88,7 +88,7 @@ def test_the_manifest_names_every_object_and_nothing_that_varies(finished: Path)
     assert sum(entry["rows"] for entry in manifest["objects"]) == 9
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_two_gpus_and_one_make_the_same_bytes(prompts: str, finished: Path, tmp_path: Path) -> None:
     run(prompts, str(tmp_path / "out"), "resources.num_gpus=1", "resources.num_actors=2")
     assert (tmp_path / "out" / "manifest.json").read_bytes() == (finished / "manifest.json").read_bytes()

@@ -17,6 +17,8 @@ import pytest
 from pipelines.storage import open_storage
 from pipelines.verify import verify
 
+NUM_PROMPTS = 120
+
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
 
 
@@ -46,7 +48,9 @@ def start(prompts: Path, output: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
-    pq.write_table(pa.table({"prompt": [f"prompt {i}" for i in range(300)]}), tmp_path / "prompts.parquet")
+    pq.write_table(
+        pa.table({"prompt": [f"prompt {i}" for i in range(NUM_PROMPTS)]}), tmp_path / "prompts.parquet"
+    )
     return tmp_path / "prompts.parquet"
 
 
@@ -81,14 +85,14 @@ def test_a_job_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(
     assert killed_while_running >= num_kills // 2
     output, _ = (last := start(prompts, disturbed)).communicate()
     assert last.returncode == 0, output
-    assert "300 of 300 prompts done, 0 failed" in output
+    assert f"{NUM_PROMPTS} of {NUM_PROMPTS} prompts done, 0 failed" in output
 
     manifests = [open_storage(folder).read("manifest.json") for folder in (undisturbed, disturbed)]
     assert manifests[0] == manifests[1]
     assert verify(disturbed).problems == []
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(prompts: Path, tmp_path: Path) -> None:
     job = start(prompts, str(tmp_path / "out"))
     wait_until_it_commits(job, str(tmp_path / "out"), 0)

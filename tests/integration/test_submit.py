@@ -182,6 +182,7 @@ def test_the_doctor_examines_the_cluster(head: RayHead, prompts: str, tmp_path: 
     assert not (tmp_path / "out" / "run.json").exists()
 
 
+@pytest.mark.reliability
 def test_a_head_that_dies_costs_only_what_was_in_flight(prompts: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
     with running_head() as head:

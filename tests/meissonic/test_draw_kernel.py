@@ -49,9 +49,7 @@ def test_it_compiles_for_gpus(architecture: int) -> None:
         signature=names | {"num_codes": "i32", "block": "constexpr"},
         constexprs={"block": 8192},
     )
-    compiled = triton.compile(
-        source, target=GPUTarget("cuda", architecture, 32), options={"num_warps": 8}
-    )
+    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options={"num_warps": 8})
     assert compiled.asm["cubin"]
 
 

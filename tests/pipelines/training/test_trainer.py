@@ -98,7 +98,7 @@ def worker_pids() -> list[int]:
     return [process.pid for process in own if "RayTrainWorker" in " ".join(process.cmdline())]
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_a_batch_that_is_not_finite_is_left_out(local_ray: None, tokens: str, tmp_path: Path) -> None:
     # at this rate the weights of the second step are past all bounds
     broken = train_config(tokens, tmp_path, "stages.0.learning_rate=1e38", "max_skipped_batches=2")
@@ -109,7 +109,7 @@ def test_a_batch_that_is_not_finite_is_left_out(local_ray: None, tokens: str, tm
     assert len(read_skips(open_storage(f"{tmp_path}/stages/main"))) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_training_goes_on_without_the_batches_of_a_poisoned_sample(local_ray: None, tmp_path: Path) -> None:
     tokens = token_store(tmp_path / "tokens", poisoned=5)
     plan_training(train_config(tokens, tmp_path / "out")).run()
@@ -124,11 +124,14 @@ def test_training_goes_on_without_the_batches_of_a_poisoned_sample(local_ray: No
     assert all(w.isfinite().all() for w in final_weights(tmp_path / "out").values())
 
 
-@pytest.mark.slow
-def test_tokens_past_the_codebook_stop_it_at_once(local_ray: None, tmp_path: Path) -> None:
+def test_tokens_of_another_codebook_are_refused(tmp_path: Path) -> None:
     tokens = token_store(tmp_path / "tokens", codebook_size=32)
     with pytest.raises(TrainingError, match="tokens of 32 codes, `init` has 256"):
         plan_training(train_config(tokens, tmp_path / "out"))
+
+
+@pytest.mark.reliability
+def test_tokens_past_the_codebook_stop_it_at_once(local_ray: None, tmp_path: Path) -> None:
     tokens = token_store(tmp_path / "more", first_token=240)
     with pytest.raises(TrainingStoppedError, match=r"row \d+: token \d+, but the VQ model has 256 codes"):
         plan_training(train_config(tokens, tmp_path / "out")).run()
@@ -145,7 +148,7 @@ def test_the_text_tower_may_learn_too(local_ray: None, tokens: str, tmp_path: Pa
     assert len(moved) > len(weights[0]) / 2
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.timeout(900)
 def test_stages_follow_each_other_and_gain_compression(local_ray: None, tokens: str, tmp_path: Path) -> None:
     stage = {"datasets": [tokens], "num_steps": 4, "batch_size": 8, "learning_rate": 1e-3}
@@ -189,9 +192,9 @@ def test_killed_drivers_change_nothing(undisturbed: Path, tokens: str, tmp_path:
     assert_same(tmp_path, undisturbed)
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp", marks=pytest.mark.reliability)])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_any_number_of_workers_sees_the_same_samples(
     undisturbed: Path, tokens: str, tmp_path: Path, parallel: str
 ) -> None:
