@@ -7,6 +7,7 @@ import math
 from typing import Any, Literal, Self
 
 MaskingSchedule = Literal["cosine", "linear"]
+Unmasking = Literal["confidence", "halton", "threshold"]
 TEMPERATURE_END = 0.01
 """Where a temperature given as one number ends, as in the reference's scheduler."""
 
@@ -138,6 +139,16 @@ class SamplerConfig(_FromJson):
     """Divides the logits before a code is drawn."""
     masking_schedule: MaskingSchedule | None = None
     """None: the model's own."""
+    unmasking: Unmasking = "confidence"
+    """Which positions are decided first. Approximate: "halton", in the order of a Halton sequence, which
+    spreads them over the image (Besnier et al., 2025, arXiv 2503.17076); "threshold", by confidence, and
+    besides the schedule's all at once that are sure enough, so that steps are left out."""
+    confidence_threshold: float = 0.9
+    """Least probability of a code that "threshold" decides at once."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Which part of the steps is guided. Approximate if not all (Kynkäänniemi et al., arXiv 2404.07724)."""
+    reuse_interval: int = 1
+    """Approximate above 1: the middle blocks run every so many steps; between, what they last added is kept."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.num_steps, int) or self.num_steps < 1:
@@ -154,6 +165,34 @@ class SamplerConfig(_FromJson):
             raise ValueError(
                 f"masking_schedule is {self.masking_schedule!r}; it must be 'cosine' or 'linear'"
             )
+
+        if self.unmasking not in ("confidence", "halton", "threshold"):
+            raise ValueError(
+                f"unmasking is {self.unmasking!r}; it must be 'confidence', 'halton' or 'threshold'"
+            )
+        if not 0 < self.confidence_threshold <= 1:
+            raise ValueError(f"confidence_threshold is {self.confidence_threshold}; it must be in (0, 1]")
+        interval = self.guidance_interval
+        if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
+            raise ValueError(f"guidance_interval is {interval}; it must be two numbers, 0 <= from <= to <= 1")
+        if not isinstance(self.reuse_interval, int) or self.reuse_interval < 1:
+            raise ValueError(
+                f"reuse_interval is {self.reuse_interval}; it must be a whole number, at least 1"
+            )
+
+    @property
+    def approximations(self) -> dict[str, Any]:
+        """What makes it another sampler than the released one, by field; empty for an exact one."""
+        found: dict[str, Any] = {}
+        if self.unmasking != "confidence":
+            found["unmasking"] = self.unmasking
+        if self.unmasking == "threshold":
+            found["confidence_threshold"] = self.confidence_threshold
+        if self.guided and self.guidance_interval != (0.0, 1.0):
+            found["guidance_interval"] = list(self.guidance_interval)
+        if self.reuse_interval != 1:
+            found["reuse_interval"] = self.reuse_interval
+        return found
 
     @property
     def guided(self) -> bool:

@@ -5,6 +5,7 @@ Shapes: B batch, N positions.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -42,6 +43,32 @@ def masked_counts(schedule: MaskingSchedule, num_positions: int, num_steps: int)
 def temperatures(temperature: tuple[float, float], num_steps: int) -> Tensor:
     """The confidence noise's weight at each step, float32 [num_steps]."""
     return torch.linspace(temperature[0], temperature[1], num_steps)
+
+
+@functools.lru_cache(maxsize=16)
+def halton_ranks(height: int, width: int) -> Tensor:
+    """The place of each position of a grid in the order of a Halton sequence, int64 [N].
+
+    Points of the sequence with bases 2 (rows) and 3 (columns) fall into the grid's cells; a cell's place is
+    that of its first point.
+    """
+    ranks: dict[int, int] = {}
+    index = 0
+    while len(ranks) < height * width:
+        index += 1
+        cell = int(_van_der_corput(index, 2) * height) * width + int(_van_der_corput(index, 3) * width)
+        ranks.setdefault(cell, len(ranks))
+    return torch.tensor([ranks[cell] for cell in range(height * width)])
+
+
+def _van_der_corput(index: int, base: int) -> float:
+    """The digits of `index` mirrored at the point."""
+    value, scale = 0.0, 1.0
+    while index:
+        index, digit = divmod(index, base)
+        scale /= base
+        value += digit * scale
+    return value
 
 
 def remask(

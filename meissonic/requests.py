@@ -8,7 +8,7 @@ import math
 from torch import Tensor
 
 from meissonic.checkpoint import Meissonic
-from meissonic.config import MaskingSchedule, SamplerConfig
+from meissonic.config import MaskingSchedule, SamplerConfig, Unmasking
 
 MAX_SEED = 2**63 - 1
 DEFAULT_SCORE = 6.0
@@ -55,7 +55,15 @@ class BatchShape:
     start_step: int
     guided: bool
     masking_schedule: MaskingSchedule
+    unmasking: Unmasking
+    guidance_interval: tuple[float, float]
+    reuse_interval: int
     from_image: bool
+
+    def is_guided(self, step: int) -> bool:
+        """Whether a step has an unconditional half."""
+        low, high = self.guidance_interval
+        return self.guided and low <= step / self.num_steps < high
 
 
 class RequestError(ValueError):
@@ -77,6 +85,8 @@ def check_request(model: Meissonic, request: SampleRequest) -> None:
         if request.mask is not None:
             raise RequestError("mask without an image; give the image whose unmasked part is kept")
         return
+    if request.config.unmasking == "threshold":
+        raise RequestError("unmasking is 'threshold', which needs to begin with no image; choose another")
     if request.image.shape != (3, request.height, request.width):
         raise RequestError(
             f"image is {tuple(request.image.shape)}, should be (3, {request.height}, {request.width})"
@@ -103,5 +113,8 @@ def batch_shape(model: Meissonic, request: SampleRequest) -> BatchShape:
         start_step=request.start_step,
         guided=request.config.guided,
         masking_schedule=request.config.masking_schedule or model.scheduler.masking_schedule,
+        unmasking=request.config.unmasking,
+        guidance_interval=request.config.guidance_interval,
+        reuse_interval=request.config.reuse_interval,
         from_image=request.image is not None,
     )

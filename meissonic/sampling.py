@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from meissonic.checkpoint import Meissonic
-from meissonic.inference import Conditions, Network, Reductions
+from meissonic.inference import Conditions, Network, Reductions, Reuse
 from meissonic.inference.caches import Cache
-from meissonic.masking import masked_counts, masked_fraction, num_to_mask, remask, temperatures
+from meissonic.masking import masked_counts, masked_fraction, temperatures
 from meissonic.noise import Noise, PhiloxNoise
+from meissonic.remasking import Batch, Remasking, timestep_at
 from meissonic.requests import BatchShape, RequestError, SampleRequest, batch_shape, check_request
 from meissonic.vq import prepare_decoder
 
@@ -31,25 +32,6 @@ KEPT_TEXTS = 256
 """Encoded texts that are kept: 300 KiB each in the released model, in half precision."""
 KEPT_FIRST_STEPS = 16
 """Unconditional halves of first steps that are kept: 8 MiB each at 1024 px."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Tensors of one batch of samples, all of the same shape."""
-
-    shape: BatchShape
-    tokens_BHW: Tensor
-    """Start tokens, the mask token where unknown."""
-    conditions: Conditions
-    negative: Conditions | None
-    """Those of the unconditional half, where there is one."""
-    negative_prompts: tuple[str, ...]
-    scores: tuple[float, ...]
-    guidance_scale_B: Tensor
-    temperatures_BS: Tensor
-    softmax_temperature_B: Tensor
-    starting_fraction_B: Tensor
-    """Share of positions that the mask schedule counts from: 1, or the mask's area in inpainting."""
 
 
 class Sampler:
@@ -143,6 +125,9 @@ class Sampler:
             guidance_scale_B=torch.tensor([r.config.guidance_scale for r in requests], device=device),
             temperatures_BS=torch.stack(per_sample).to(device),
             softmax_temperature_B=torch.tensor(softmax_temperatures, device=device),
+            confidence_threshold_B=torch.tensor(
+                [r.config.confidence_threshold for r in requests], device=device
+            ),
             starting_fraction_B=fractions,
         )
 
@@ -174,29 +159,31 @@ class Sampler:
         tokens = batch.tokens_BHW.flatten(1)
         num_positions = tokens.shape[1]
         counts = self._counts(shape, num_positions)
-        steps = range(shape.num_steps)
-        fractions = [masked_fraction(shape.masking_schedule, done, shape.num_steps) for done in steps]
-        fractions_S = torch.stack(fractions).to(tokens.device)
+        remasking = Remasking(batch)
+        reuse = Reuse() if shape.reuse_interval > 1 else None
         finite_B = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
         for step in range(shape.start_step, shape.num_steps):
             unknown = tokens == mask_id
+            # the only wait for the device, and in this way of unmasking alone
+            if shape.unmasking == "threshold" and not unknown.any():
+                break
             positions = _positions_needed(unknown, counts[step])
-            logits = self.logits(batch, tokens.view_as(batch.tokens_BHW), step, positions)
+            if reuse is not None:
+                reuse.renew = (step - shape.start_step) % shape.reuse_interval == 0
+            grid = tokens.view_as(batch.tokens_BHW)
+            logits = self.logits(
+                batch, grid, step, positions, timestep_B=remasking.timestep_B(step), reuse=reuse
+            )
             codes, log_probs = noise.draw(step, positions, logits)
             finite_B &= log_probs.isfinite().all(1)
             drawn = torch.where(unknown, tokens.scatter(1, positions, codes), tokens)
-            if step == shape.num_steps - 1:
-                tokens = drawn
-            else:
-                again = remask(
-                    torch.zeros(tokens.shape, device=tokens.device).scatter(1, positions, log_probs),
-                    unknown,
-                    noise.confidence_uniform(step, num_positions),
-                    num_to_mask(
-                        batch.starting_fraction_B * fractions_S[step + 1], num_positions, unknown.sum(1)
-                    ),
-                    batch.temperatures_BS[:, step],
+            tokens = drawn
+            if step < shape.num_steps - 1:
+                log_probs_BN = torch.zeros(tokens.shape, device=tokens.device).scatter(
+                    1, positions, log_probs
                 )
+                uniform_BN = noise.confidence_uniform(step, num_positions)
+                again = remasking.again(step, unknown, log_probs_BN, uniform_BN)
                 tokens = drawn.masked_fill(again, mask_id)
             if on_step is not None:
                 on_step(step, tokens.view_as(batch.tokens_BHW), drawn.view_as(batch.tokens_BHW))
@@ -210,37 +197,43 @@ class Sampler:
         return masked_counts(shape.masking_schedule, num_positions, shape.num_steps)
 
     @torch.inference_mode()
-    def logits(self, batch: Batch, tokens_BHW: Tensor, step: int, positions_BM: Tensor) -> Tensor:
+    def logits(
+        self,
+        batch: Batch,
+        tokens_BHW: Tensor,
+        step: int,
+        positions_BM: Tensor,
+        *,
+        timestep_B: Tensor | None = None,
+        reuse: Reuse | None = None,
+    ) -> Tensor:
         """Guided float32 logits [B, M, V] at `positions`, divided by the softmax temperature.
 
         The two halves are combined before the head's last product, which is linear: W u + s (W c - W u) is
         W (u + s (c - u)). In the first step of text-to-image all tokens are masked.
         """
-        if batch.negative is None:
-            features = self._features(batch, batch.conditions, tokens_BHW, step, positions_BM).float()
-            return self.network.logits(features / batch.softmax_temperature_B[:, None, None])
+        if timestep_B is None:
+            timestep_B = timestep_at(batch.shape.num_steps, step, tokens_BHW.device)
+        features = self.network.features
+        temperature = batch.softmax_temperature_B[:, None, None]
+        if batch.negative is None or not batch.shape.is_guided(step):
+            conditional = features(tokens_BHW, batch.conditions, timestep_B, positions_BM, reuse)
+            return self.network.logits(conditional.float() / temperature)
         first = step == 0 and not batch.shape.from_image
-        if first and self.reductions.cached_first_step:
-            conditional = self._features(batch, batch.conditions, tokens_BHW, step, positions_BM)
+        if first and self.reductions.cached_first_step and reuse is None:
+            conditional = features(tokens_BHW, batch.conditions, timestep_B, positions_BM)
             unconditional = self._first_step(batch)
         else:
             conditions = batch.negative.joined(batch.conditions)
             tokens, positions = torch.cat([tokens_BHW, tokens_BHW]), torch.cat([positions_BM, positions_BM])
-            features = self._features(batch, conditions, tokens, step, positions)
-            unconditional, conditional = features.chunk(2)
-        scale, temperature = batch.guidance_scale_B[:, None, None], batch.softmax_temperature_B[:, None, None]
+            timesteps = timestep_B if len(timestep_B) == 1 else torch.cat([timestep_B, timestep_B])
+            unconditional, conditional = features(tokens, conditions, timesteps, positions, reuse).chunk(2)
+        scale = batch.guidance_scale_B[:, None, None]
         if not self.reductions.guidance_first:
             unconditional, conditional = map(self.network.logits, (unconditional, conditional))
             return (unconditional + scale * (conditional - unconditional)) / temperature
         unconditional, conditional = unconditional.float(), conditional.float()
         return self.network.logits((unconditional + scale * (conditional - unconditional)) / temperature)
-
-    def _features(
-        self, batch: Batch, conditions: Conditions, tokens_BHW: Tensor, step: int, positions_BM: Tensor
-    ) -> Tensor:
-        # the remaining step's number, not the masking rate: what the released weights are sampled with
-        timestep = torch.full((1,), batch.shape.num_steps - 1 - step, device=tokens_BHW.device)
-        return self.network.features(tokens_BHW, conditions, timestep, positions_BM)
 
     def _first_step(self, batch: Batch) -> Tensor:
         """Features [B, N, D] of the unconditional halves when all is masked, which many images share."""
@@ -252,11 +245,14 @@ class Sampler:
         samples = {key: index for index, key in enumerate(keys)}
 
         def compute(missing: Sequence[FirstStep]) -> Sequence[Tensor]:
-            rows = torch.tensor(_filled([samples[key] for key in missing], len(keys)))
+            rows = torch.tensor(
+                _filled([samples[key] for key in missing], len(keys)), device=batch.tokens_BHW.device
+            )
             assert batch.negative is not None
             conditions = Conditions(**{k: v[rows] for k, v in batch.negative.tensors().items()})
             positions = torch.arange(batch.tokens_BHW[0].numel(), device=rows.device).expand(len(rows), -1)
-            return self._features(batch, conditions, batch.tokens_BHW[rows], 0, positions).unbind()
+            timestep = timestep_at(batch.shape.num_steps, 0, rows.device)
+            return self.network.features(batch.tokens_BHW[rows], conditions, timestep, positions).unbind()
 
         return torch.stack(self._first_steps.get_all(keys, compute))
 

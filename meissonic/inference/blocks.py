@@ -9,6 +9,8 @@ dimension.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,6 +24,23 @@ from meissonic.transformer import DoubleBlock, SingleBlock, Transformer, clip_fp
 
 Rope = tuple[Tensor, Tensor] | Tensor
 """Cosines and sines [N, K], or complex turns [N, K / 2]: on CPUs one product of complex numbers is faster."""
+
+
+OUTER = 0.25
+"""Share of the double blocks, the first, and of the single ones, the last, that run in every step."""
+
+
+@dataclasses.dataclass
+class Reuse:
+    """What the middle blocks added to the sequence when they last ran."""
+
+    renew: bool = True
+    """Whether they run in the next call."""
+    last: Tensor | None = None
+
+    def added(self, batch: int) -> Tensor | None:
+        """What to add for the last `batch` samples; None: run the blocks."""
+        return None if self.renew or self.last is None or len(self.last) < batch else self.last[-batch:]
 
 
 class JoinedBlocks:
@@ -38,16 +57,36 @@ class JoinedBlocks:
         self.width = transformer.config.width
 
     def __call__(
-        self, image_BnD: Tensor, text_BLD: Tensor, temb_BD: Tensor, rope: Rope, only_BM: Tensor | None = None
+        self,
+        image_BnD: Tensor,
+        text_BLD: Tensor,
+        temb_BD: Tensor,
+        rope: Rope,
+        only_BM: Tensor | None = None,
+        reuse: Reuse | None = None,
     ) -> Tensor:
         """The image's positions after all blocks: [B, n, D], or [B, M, D] of the positions in `only`."""
         image, text = image_BnD, text_BLD
         modulations = self.modulations(F.silu(temb_BD))[:, None].split(self._sizes(), dim=-1)
         doubles, singles = modulations[: len(self.doubles)], modulations[len(self.doubles) :]
-        for double, modulation in zip(self.doubles, doubles, strict=True):
+        first, last = len(doubles), 1
+        if reuse is not None:
+            first, last = math.ceil(OUTER * len(doubles)), math.ceil(OUTER * len(singles))
+        for double, modulation in zip(self.doubles[:first], doubles[:first], strict=True):
             image, text = double(image, text, modulation, rope)
-        x_BND = torch.cat([text, image], dim=1)
-        for single, modulation in zip(self.singles[:-1], singles[:-1], strict=True):
+        before = x_BND = torch.cat([text, image], dim=1)
+        added = None if reuse is None else reuse.added(len(x_BND))
+        if added is not None:
+            x_BND = x_BND + added
+        else:
+            for double, modulation in zip(self.doubles[first:], doubles[first:], strict=True):
+                image, text = double(image, text, modulation, rope)
+                x_BND = torch.cat([text, image], dim=1)
+            for single, modulation in zip(self.singles[:-last], singles[:-last], strict=True):
+                x_BND = single(x_BND, modulation, rope)
+        if reuse is not None and added is None:
+            reuse.last = x_BND - before
+        for single, modulation in zip(self.singles[-last:-1], singles[-last:-1], strict=True):
             x_BND = single(x_BND, modulation, rope)
         # what the last block makes of the text, and of positions that nobody looks at, goes nowhere
         positions = torch.arange(image.shape[1], device=image.device)[None] if only_BM is None else only_BM

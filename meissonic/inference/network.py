@@ -12,7 +12,7 @@ import functools
 import torch
 from torch import Tensor
 
-from meissonic.inference.blocks import JoinedBlocks, Rope, complex_turns
+from meissonic.inference.blocks import JoinedBlocks, Reuse, Rope, complex_turns
 from meissonic.inference.captured import Captured
 from meissonic.inference.front import TokenLookup
 from meissonic.inference.head import MergedHead, PlainHead
@@ -71,25 +71,32 @@ class Network:
         return Conditions(text_BLD=text_BLD, pooled_BP=pooled_BP, micro_conds_B5=micro_conds_B5)
 
     def features(
-        self, tokens_BHW: Tensor, conditions: Conditions, timestep: Tensor, positions_BM: Tensor
+        self,
+        tokens_BHW: Tensor,
+        conditions: Conditions,
+        timestep_B: Tensor,
+        positions_BM: Tensor,
+        reuse: Reuse | None = None,
     ) -> Tensor:
         """What the head's last product takes [B, M, D].
 
         Args:
             tokens_BHW: int64 codes, the mask token where unknown.
             conditions: Of the samples.
-            timestep: [1].
+            timestep_B: [B] or [1].
             positions_BM: In the flattened token grid.
+            reuse: Of a sampler that leaves out middle blocks in some steps.
         """
         image, grid = self._embed(tokens_BHW)
         rope = self._rope(conditions.text_BLD.shape[1], grid)
-        if self._narrow:
-            temb_BD = self.transformer.condition(conditions.pooled_BP, conditions.micro_conds_B5, timestep)
+        if self._narrow or reuse is not None:
+            temb_BD = self.transformer.condition(conditions.pooled_BP, conditions.micro_conds_B5, timestep_B)
+            only_BM = positions_BM if self._narrow else None
             assert self._joined is not None
-            image = self._joined(image, conditions.text_BLD, temb_BD, rope, positions_BM)
-            return self._head(image, grid, None)
+            image = self._joined(image, conditions.text_BLD, temb_BD, rope, only_BM, reuse)
+            return self._head(image, grid, None if self._narrow else positions_BM)
         turns = rope if isinstance(rope, tuple) else (rope,)
-        image = self._run(image, *conditions.tensors().values(), timestep, *turns)
+        image = self._run(image, *conditions.tensors().values(), timestep_B, *turns)
         return self._head(image, grid, positions_BM)
 
     def logits(self, features_BMD: Tensor) -> Tensor:

@@ -53,10 +53,18 @@ def test_results_say_where_and_with_what_they_were_measured(results: dict[str, d
 def test_every_batch_size_has_a_rate(results: dict[str, dict[str, Any]]) -> None:
     for name in ("sampling", "decoding"):
         by_batch = results[name]["measures"]["result"]
-        assert sorted(by_batch) == ["1", "2"]
-        for measured in by_batch.values():
+        for batch_size in ("1", "2"):
+            measured = by_batch[batch_size]
             assert measured["images_per_s"]["median"] > 0
             assert measured["peak_allocated_gib"] is None
+
+
+@pytest.mark.slow
+def test_ways_to_sample_are_compared(results: dict[str, dict[str, Any]]) -> None:
+    (ways,) = results["sampling"]["measures"]["result"]["ways"].values()
+    assert {"plain_eager", "eager", "compiled", "compiled_without_token_lookup"} <= ways.keys()
+    assert all(way["speedup_over_plain"]["median"] > 0 for way in ways.values())
+    assert ways["eager"]["tokens_equal_to_eager"] == 1.0
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from torch import Tensor
 from meissonic import Sampler, SamplerConfig, SampleRequest
 from meissonic.config import TEMPERATURE_END
 from meissonic.masking import masked_fraction, num_to_mask, remask, temperatures
+from meissonic.remasking import Batch
 from meissonic.requests import batch_shape
-from meissonic.sampling import Batch
 from meissonic.vq import to_uint8
 from tests.meissonic import golden as recorded
 from tests.meissonic.golden import Golden, RecordedNoise, close, tolerance_at
