@@ -13,7 +13,7 @@ import argparse
 import dataclasses
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ PICTURE = Path("docs/assets/sampling.png")
 BATCH_SIZE = 48
 GUIDED = dataclasses.replace(SAMPLER, guidance_scale=2.0)
 """The baseline of ways that change guidance: the model's own settings have none."""
-TEMPERATURES = [
+TEMPERATURES: list[dict[str, Any]] = [
     {"softmax_temperature": softmax, "temperature": (noise, 0.0)}
     for softmax, noise in itertools.product((0.1, 0.2, 0.4), (0.0, 0.5))
 ]
@@ -85,7 +85,7 @@ def draw(model: Meissonic, scenes: Sequence[Scene], config: SamplerConfig, seed:
         passes += len(tokens_BHW)
         return features(tokens_BHW, *arguments)
 
-    sampler.network.features = counted  # type: ignore[method-assign]
+    sampler.network.features = counted  # type: ignore[method-assign, assignment]
     began = time.process_time()
     made = list(sampler.sample(requests, batch_size=BATCH_SIZE))
     seconds = time.process_time() - began
@@ -205,7 +205,7 @@ def picture(measures: dict[str, Any]) -> Figure:
     """Accuracy by speed, a line for each kind of way."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    kinds = {
+    kinds: dict[str, Callable[[str], bool]] = {
         "fewer steps": lambda name: name.endswith("steps") and name[0].isdigit(),
         "Halton order": lambda name: name.startswith("Halton"),
         "threshold": lambda name: name.startswith("threshold"),

@@ -148,7 +148,7 @@ class SamplerConfig(_FromJson):
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Which part of the steps is guided. Approximate if not all (Kynkäänniemi et al., arXiv 2404.07724)."""
     reuse_interval: int = 1
-    """Approximate above 1: the middle blocks run every so many steps; between, what they last added is kept."""
+    """Approximate above 1: the middle blocks run every so many steps; what they last added stands in."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.num_steps, int) or self.num_steps < 1:

@@ -5,9 +5,13 @@ Shapes: B batch, M positions, V codes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Draw = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def draw(logits_BMV: Tensor, uniform_BM: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,10 +24,6 @@ def draw(logits_BMV: Tensor, uniform_BM: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         int64 codes and float32 log-probabilities, [B, M].
     """
-    if logits_BMV.is_cuda:
-        from meissonic.draw_kernel import draw_on_gpu  # Triton is there where CUDA is
-
-        return draw_on_gpu(logits_BMV, uniform_BM)
     largest = logits_BMV.amax(-1, keepdim=True)
     # not normalised: the draw and its probability need the sum alone
     cumulative = (logits_BMV - largest).exp_().cumsum_(-1)

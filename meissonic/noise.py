@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from meissonic.drawing import draw, draw_from_softmax
+from meissonic.drawing import Draw, draw
 
 # Philox 4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011).
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -55,9 +55,9 @@ class Noise(Protocol):
 class PhiloxNoise:
     """Noise keyed by each sample's seed."""
 
-    def __init__(self, seeds: Sequence[int], device: str | torch.device, *, one_pass: bool = True) -> None:
-        """Seeds: one a sample, 0 <= seed < 2^63. `one_pass`: see `Reductions.one_pass_draw`."""
-        self._one_pass = one_pass
+    def __init__(self, seeds: Sequence[int], device: str | torch.device, draw: Draw = draw) -> None:
+        """Seeds: one a sample, 0 <= seed < 2^63; `draw` takes logits and uniforms."""
+        self._draw = draw
         seeds_B1 = torch.tensor(list(seeds), dtype=torch.int64, device=device)[:, None]
         self._key = (seeds_B1 & _WORD, seeds_B1 >> 32)
 
@@ -71,7 +71,7 @@ class PhiloxNoise:
     def draw(self, step: int, positions_BM: Tensor, logits_BMV: Tensor) -> tuple[Tensor, Tensor]:
         """See `Noise`."""
         uniform_BM = _unit(self._words(positions_BM, step, _STEP_STREAM)[0])
-        return (draw if self._one_pass else draw_from_softmax)(logits_BMV, uniform_BM)
+        return self._draw(logits_BMV, uniform_BM)
 
     def confidence_uniform(self, step: int, num_positions: int) -> Tensor:
         """See `Noise`."""

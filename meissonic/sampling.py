@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from meissonic.checkpoint import Meissonic
+from meissonic.drawing import draw, draw_from_softmax
 from meissonic.inference import Conditions, Network, Reductions, Reuse
 from meissonic.inference.caches import Cache
 from meissonic.masking import masked_counts, masked_fraction, temperatures
@@ -53,6 +54,11 @@ class Sampler:
         self.reductions = reductions = reductions or Reductions()
         self.network = Network(model.transformer, reductions, compiled=compiled)
         prepare_decoder(model.vq, compiled=compiled)
+        self._draw = draw if reductions.one_pass_draw else draw_from_softmax
+        if compiled and reductions.one_pass_draw and model.device.type == "cuda":
+            from meissonic.draw_kernel import draw_on_gpu  # Triton is there where CUDA is
+
+            self._draw = draw_on_gpu
         self._texts: Cache[str, tuple[Tensor, Tensor]] = Cache(KEPT_TEXTS if reductions.cached_text else 0)
         self._first_steps: Cache[FirstStep, Tensor] = Cache(KEPT_FIRST_STEPS)
 
@@ -91,7 +97,7 @@ class Sampler:
                 indices = members[start : start + batch_size]
                 filled = _filled([requests[i] for i in indices], batch_size)
                 seeds = [request.seed for request in filled]
-                noise = PhiloxNoise(seeds, self.model.device, one_pass=self.reductions.one_pass_draw)
+                noise = PhiloxNoise(seeds, self.model.device, self._draw)
                 batch = self.prepare(filled, shape, noise)
                 yield indices, self.run(batch, noise)[: len(indices)]
 

@@ -244,5 +244,5 @@ def _compile_resnets(module: nn.Module) -> None:
 
 
 def to_uint8(pixels_B3HW: Tensor) -> Tensor:
-    """Decoded pixels -> uint8 [B, H, W, 3] on the CPU."""
-    return (pixels_B3HW.float().clip(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+    """Decoded pixels -> uint8 [B, H, W, 3], where they are."""
+    return (pixels_B3HW.float().clip(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -29,6 +29,12 @@ class SamplerSettings(Config):
         temperature: Weight of the confidence noise at the first step and at the last.
         softmax_temperature: Divides the logits before a code is drawn.
         masking_schedule: How fast positions are decided.
+        unmasking: Which positions are decided first: `confidence`, as released; approximate are `halton`, in
+            a fixed order that spreads over the image, and `threshold`, which also decides all at once that
+            are sure enough, and so leaves steps out.
+        confidence_threshold: Least probability of what `threshold` decides at once.
+        guidance_interval: Which part of the steps is guided, from and to, in [0, 1]; approximate if not all.
+        reuse_interval: Approximate above 1: the middle blocks run every so many steps.
     """
 
     num_steps: PositiveInt | None = None
@@ -36,6 +42,17 @@ class SamplerSettings(Config):
     temperature: tuple[float, float] | None = None
     softmax_temperature: PositiveFloat | None = None
     masking_schedule: Literal["cosine", "linear"] | None = None
+    unmasking: Literal["confidence", "halton", "threshold"] | None = None
+    confidence_threshold: float | None = Field(default=None, gt=0, le=1)
+    guidance_interval: tuple[float, float] | None = None
+    reuse_interval: PositiveInt | None = None
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _is_an_interval(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+        if interval is not None and not 0 <= interval[0] <= interval[1] <= 1:
+            raise ValueError("must be two numbers, 0 <= from <= to <= 1")
+        return interval
 
 
 class GenerateConfig(Config):
@@ -50,6 +67,8 @@ class GenerateConfig(Config):
         batch_size: Images a batch. It can change the last bits of an image, as can the next two; of a score,
             too.
         dtype: Of the model's weights.
+        compile: Compile the model and, on a GPU, replay captured graphs: minutes at a worker's start, for
+            images of few sizes. Needs a C++ compiler there. It can change the last bits of an image.
         resources: The workers. `threads_per_actor` can change the last bits of an image, and so can a GPU in
             the place of a CPU; how many there are changes nothing.
         width: Pixels, for rows that name none; null for the model's own.
@@ -83,6 +102,7 @@ class GenerateConfig(Config):
     unit_rows: PositiveInt = 64
     batch_size: PositiveInt = 8
     dtype: Dtype = "float32"
+    compile: bool = False
     resources: Resources = Resources(num_gpus="auto", num_cpus=0.5, threads_per_actor=1)
     width: PositiveInt | None = None
     height: PositiveInt | None = None

@@ -25,6 +25,7 @@ from pipelines.decoding import ImageError
 from pipelines.generation_config import MAX_IMAGES, GenerateConfig, sampler_config
 from pipelines.generation_results import Made, Results, Wanted, generation_table
 from pipelines.images import encode_image, image_bytes, image_id
+from pipelines.in_flight import InFlight, one_behind
 from pipelines.models import ModelError, fetch_model
 from pipelines.scorers.interface import ImageBatch
 from pipelines.scorers.loading import load_scorers, score_images
@@ -70,7 +71,7 @@ class GenerationWorker:
         self.config, self.digest, self.prompts_uri = config, models.model_digest, prompts_uri
         folder = fetch_model(config.model, models.model_digest).folder
         self.model = Meissonic.from_pretrained(folder, getattr(torch, config.dtype), device)
-        self.sampler = Sampler(self.model)
+        self.sampler = Sampler(self.model, compiled=config.compile)
         self.score = AskedScore(default=config.score, mapping=read_generation_config(folder).score)
         codes = self.model.transformer.config.codebook_size
         if codes > MAX_CODES:
@@ -196,12 +197,15 @@ class GenerationWorker:
             "temperature_end": config.temperature[1],
             "softmax_temperature": config.softmax_temperature,
             "masking_schedule": config.masking_schedule or self.model.scheduler.masking_schedule,
+            "approximations": _told(config.approximations),
             "score": score,
             "strength": request.strength if request.image is not None and request.mask is None else None,
             "model_id": self.config.model_id,
             "model_digest": self.digest,
         }
         left_out = {"model_id"} if self.score.is_told(score) else {"model_id", "score"}
+        if facts["approximations"] is None:
+            left_out.add("approximations")
         text = json.dumps(
             {k: v for k, v in facts.items() if k not in left_out}, sort_keys=True, ensure_ascii=False
         )
@@ -239,6 +243,33 @@ class GenerationWorker:
     def _make(
         self, requests: list[SampleRequest], batch_size: int, clock: Clock
     ) -> Iterator[tuple[list[int], list[Made | None]]]:
+        for indices, copies in one_behind(self._launched(requests, batch_size, clock)):
+            with clock.measured("wait"):
+                tokens, pixels = (copy.numpy() for copy in copies.wait())
+            with clock.measured("score"):
+                prompts = [requests[i].prompt for i in indices]
+                images = ImageBatch(pixels=list(pixels), captions=prompts, events=self.events)
+                scores = score_images(self.scorers, images)
+            codes = self.model.transformer.config.codebook_size
+            # copies, so that an image that is done with takes no memory for its batch's sake
+            yield (
+                indices,
+                [
+                    Made(
+                        tokens=tokens[i].astype(np.uint16),
+                        scores=scores.slice(i, 1),
+                        pixels=pixels[i].copy(),
+                    )
+                    if (tokens[i] < codes).all()
+                    else None
+                    for i in range(len(indices))
+                ],
+            )
+
+    def _launched(
+        self, requests: list[SampleRequest], batch_size: int, clock: Clock
+    ) -> Iterator[tuple[list[int], InFlight]]:
+        """Tokens and pixels of each batch; a GPU may still be at work on them."""
         batches = self.sampler.sample(requests, batch_size=batch_size)
         while True:
             with clock.measured("sample"):
@@ -246,25 +277,11 @@ class GenerationWorker:
             if item is None:
                 return
             indices, tokens = item
-            finite = (tokens < self.model.transformer.config.codebook_size).flatten(1).all(1).tolist()
-            codes = tokens.clamp_max(self.model.transformer.config.codebook_size - 1)
             with clock.measured("decode"):
-                pixels = to_uint8(self.sampler.decode(codes, batch_size=batch_size)).numpy()
-            with clock.measured("score"):
-                prompts = [requests[i].prompt for i in indices]
-                images = ImageBatch(pixels=list(pixels), captions=prompts, events=self.events)
-                scores = score_images(self.scorers, images)
-            grids = codes.cpu().numpy().astype(np.uint16)
-            # copies, so that an image that is done with takes no memory for its batch's sake
-            yield (
-                indices,
-                [
-                    Made(tokens=grids[i], scores=scores.slice(i, 1), pixels=pixels[i].copy())
-                    if finite[i]
-                    else None
-                    for i in range(len(indices))
-                ],
-            )
+                codes = tokens.clamp_max(self.model.transformer.config.codebook_size - 1)
+                pixels = to_uint8(self.sampler.decode(codes, batch_size=batch_size))
+                copies = InFlight(tokens, pixels)
+            yield indices, copies
 
     def _encode(self, pixels: NDArray[np.uint8]) -> Future[bytes]:
         return self.encoders.submit(encode_image, pixels, self.config.image_format, self.config.image_quality)
@@ -286,3 +303,7 @@ class GenerationWorker:
             suffix=IMAGE_SUFFIXES[self.config.image_format],
             passed_through=others,
         )
+
+
+def _told(approximations: dict[str, Any]) -> str | None:
+    return json.dumps(approximations, sort_keys=True) if approximations else None

@@ -24,6 +24,7 @@ GENERATIONS = pa.schema(
         pa.field("temperature_end", pa.float64(), nullable=False),  # at the last
         pa.field("softmax_temperature", pa.float64(), nullable=False),
         pa.field("masking_schedule", pa.string(), nullable=False),
+        pa.field("approximations", pa.string()),  # JSON: what made it another sampler than the released one
         pa.field("score", pa.float64(), nullable=False),  # that was asked for; the image's own is a scorer's
         pa.field("strength", pa.float64()),  # image-to-image only
         pa.field("source_image_id", pa.string()),  # SHA-256 of the start image's encoded bytes

@@ -34,7 +34,7 @@ def _at(sampler: Sampler, scale: Scale, device: str, batch_size: int) -> dict[st
         {
             "matmul": product,
             "decode": lambda: sampler.decode(tokens, batch_size=batch_size),
-            "decode_to_bytes": lambda: to_uint8(sampler.decode(tokens, batch_size=batch_size)),
+            "decode_to_bytes": lambda: to_uint8(sampler.decode(tokens, batch_size=batch_size)).cpu(),
         },
         repetitions=scale.repetitions,
         device=device,

@@ -53,7 +53,7 @@ def _at(sampler: Sampler, scale: Scale, device: str, batch_size: int) -> dict[st
     tokens = run()  # compiles, captures and finds its kernels
 
     def image() -> None:
-        to_uint8(sampler.decode(run(), batch_size=batch_size))
+        to_uint8(sampler.decode(run(), batch_size=batch_size)).cpu()
 
     sampler.decode(tokens, batch_size=batch_size)
     memory = peak_memory(device, image)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meissonic.drawing import Draw, draw, draw_from_softmax
 from meissonic.noise import PhiloxNoise, philox
 
 ONES = 0xFFFFFFFF
@@ -22,13 +23,13 @@ def test_philox_gives_the_published_known_answers() -> None:
     assert words(ONES, ONES) == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
 
 
-@pytest.mark.parametrize("one_pass", [True, False])
-def test_drawn_codes_follow_the_probabilities(one_pass: bool) -> None:
+@pytest.mark.parametrize("way", [draw, draw_from_softmax])
+def test_drawn_codes_follow_the_probabilities(way: Draw) -> None:
     num_draws = 200_000
     probs = torch.tensor([0.5, 0.0, 0.25, 0.2, 0.049, 0.001])
     positions = torch.arange(num_draws)[None]
     logits = probs.log().expand(1, num_draws, -1)
-    codes, log_probs = PhiloxNoise([1234], "cpu", one_pass=one_pass).draw(3, positions, logits)
+    codes, log_probs = PhiloxNoise([1234], "cpu", way).draw(3, positions, logits)
     torch.testing.assert_close(log_probs.exp(), probs[codes] / probs.sum())
     counts = torch.bincount(codes[0], minlength=len(probs))
     assert counts[1] == 0

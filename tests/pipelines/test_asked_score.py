@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meissonic import SampleRequest, sample
+from meissonic import SampleRequest
 from meissonic.config import GenerationConfig, ScoreCondition
 from pipelines.asked_score import AskedScore
 from pipelines.generation_worker import GenerationWorker, sampler_config
@@ -70,7 +70,7 @@ def test_an_image_is_made_again_from_its_row(scored: GenerationWorker) -> None:
             score=HPS.condition(row["score"]),
             config=sampler_config(scored.config.sampler, row),
         )
-        ((_, tokens),) = sample(scored.model, [request], batch_size=4)
+        ((_, tokens),) = scored.sampler.sample([request], batch_size=4)
         assert tokens[0].tolist() == row["tokens"]
     assert len({str(row["tokens"]) for row in table.to_pylist()}) > 1
 

@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from meissonic import sample
 from pipelines import generation_worker
 from pipelines.best_of import BestOf
 from pipelines.config import ConfigError, load_config
@@ -123,13 +122,15 @@ def test_rows_that_name_no_number_take_the_jobs(worker: GenerationWorker) -> Non
 def test_a_prompt_with_an_image_that_is_not_finite_fails_as_a_whole(
     worker: GenerationWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(model: Any, requests: Any, *, batch_size: int) -> Iterator[Any]:
-        for indices, tokens in sample(model, requests, batch_size=batch_size):
+    sample = worker.sampler.sample
+
+    def broken(requests: Any, *, batch_size: int) -> Iterator[Any]:
+        for indices, tokens in sample(requests, batch_size=batch_size):
             tokens = tokens.clone()
-            tokens[[index == 0 for index in indices]] = model.scheduler.mask_token_id
+            tokens[[index == 0 for index in indices]] = worker.model.scheduler.mask_token_id
             yield indices, tokens
 
-    monkeypatch.setattr(generation_worker, "sample", broken)
+    monkeypatch.setattr(worker.sampler, "sample", broken)
     best_of = BestOf(keep=1, rank_by="clip_score")
     result = choosing(worker, Told(*range(8)), best_of).process(rows(prompt=["a", "b"], num_images=[5, 3]))
     assert [(letter.row, letter.stage) for letter in result.failed] == [(0, "sample")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 
 from meissonic import SampleRequest, to_uint8
 from pipelines import generation_worker
+from pipelines.generation_config import SamplerSettings
 from pipelines.generation_results import token_column
 from pipelines.generation_worker import GenerationWorker
 from pipelines.images import RowImages, encode_image, image_id
@@ -82,6 +84,19 @@ def test_settings_of_a_row_win_over_the_jobs(worker: GenerationWorker) -> None:
     assert [first[n] for n in given] == [5, 128, 64, 2, 1.0, 0.5, 8.5]
     assert [second[n] for n in given[1:]] == [64, 64, 3, 9.0, 2.0, 6.0]
     assert (first["negative_prompt"], second["negative_prompt"]) == ("blurry", "")
+
+
+def test_approximations_are_on_record_and_make_other_samples(worker: GenerationWorker) -> None:
+    table = rows(prompt=["a"])
+    exact = worker.process(table).table
+    assert exact["approximations"].to_pylist() == [None]
+    settings = SamplerSettings(num_steps=3, unmasking="halton", guidance_interval=(0.5, 1.0))
+    approximate = tiny_worker(sampler=settings).process(table).table
+    assert json.loads(approximate["approximations"][0].as_py()) == {
+        "guidance_interval": [0.5, 1.0],
+        "unmasking": "halton",
+    }
+    assert approximate["sample_id"] != exact["sample_id"]
 
 
 def test_rows_that_cannot_be_made_become_dead_letters_and_the_rest_goes_on(worker: GenerationWorker) -> None:
