@@ -1,7 +1,8 @@
-"""The real `generate` job on an actor with a GPU, its tokens against those of the sampler itself."""
+"""The real `generate` job on an actor with a GPU against the bare loop: steady rate, and its tokens."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -16,7 +17,7 @@ import torch
 from benchmarks.gpu.scale import DTYPE, PROMPTS, Scale, main_model
 from benchmarks.random_models import random_model
 from benchmarks.timing import significant
-from meissonic import Meissonic, Sampler, SamplerConfig, SampleRequest
+from meissonic import Meissonic, Sampler, SamplerConfig, SampleRequest, to_uint8
 from pipelines.config import Resources
 from pipelines.generate import open_job
 from pipelines.generation_config import GenerateConfig, SamplerSettings
@@ -55,6 +56,7 @@ def _run(scale: Scale, device: str, folder: Path, num_gpus: float) -> dict[str, 
         unit_rows=scale.job_unit_rows,
         batch_size=scale.job_batch_size,
         dtype="bfloat16",
+        compile=scale.compiles,
         resources=Resources(num_actors=1, num_gpus=num_gpus, num_cpus=0.5, threads_per_actor=1),
         width=scale.job_side,
         height=scale.job_side,
@@ -66,9 +68,12 @@ def _run(scale: Scale, device: str, folder: Path, num_gpus: float) -> dict[str, 
     elapsed = time.monotonic() - began
     found = find_parquet(config.output)
     rows = pa.concat_tables(pq.read_table(folder / "images" / item.path) for item in found.objects)
-    on_device = Meissonic.from_pretrained(folder / "model", DTYPE, device)
+    sampler = Sampler(Meissonic.from_pretrained(folder / "model", DTYPE, device), compiled=scale.compiles)
+    _bare_loop(sampler, scale, prompts[: scale.job_batch_size])  # compiles
     began = time.monotonic()
-    expected = _tokens(on_device, scale, prompts)
+    expected = _bare_loop(sampler, scale, prompts)
+    bare = len(prompts) / (time.monotonic() - began)
+    steady = _steady_rate(folder / "images")
     return {
         "num_gpus": num_gpus,
         "rows_done": summary.rows_done,
@@ -77,7 +82,9 @@ def _run(scale: Scale, device: str, folder: Path, num_gpus: float) -> dict[str, 
         "elapsed_s_with_start_of_actors": significant(elapsed),
         "images_per_s_with_start_of_actors": significant(rows.num_rows / elapsed),
         "worker_seconds": {name: significant(value) for name, value in summary.seconds.items()},
-        "sampler_alone_s": significant(time.monotonic() - began),
+        "images_per_s_steady": None if steady is None else significant(steady),
+        "images_per_s_bare_loop": significant(bare),
+        "fraction_of_bare_loop": None if steady is None else significant(steady / bare),
         "tokens_equal_to_sampler_alone": sum(
             row["tokens"] == expected[row["seed"]] for row in rows.select(["seed", "tokens"]).to_pylist()
         )
@@ -85,7 +92,18 @@ def _run(scale: Scale, device: str, folder: Path, num_gpus: float) -> dict[str, 
     }
 
 
-def _tokens(model: Meissonic, scale: Scale, prompts: list[str]) -> list[list[list[int]]]:
+def _steady_rate(output: Path) -> float | None:
+    """Rows a second between the first commit and the last; None of a single unit."""
+    records = [json.loads(path.read_text()) for path in (output / "commits").glob("[!.]*.json")]
+    records.sort(key=lambda record: record["committed_at"])
+    if len(records) < 2:
+        return None
+    seconds = records[-1]["committed_at"] - records[0]["committed_at"]
+    return sum(record["rows_done"] for record in records[1:]) / seconds
+
+
+def _bare_loop(sampler: Sampler, scale: Scale, prompts: list[str]) -> list[list[list[int]]]:
+    """Tokens of each prompt; its pixels are decoded and brought to the CPU, without Ray or files."""
     wanted = [
         SampleRequest(
             prompt=prompt,
@@ -97,7 +115,7 @@ def _tokens(model: Meissonic, scale: Scale, prompts: list[str]) -> list[list[lis
         for seed, prompt in enumerate(prompts)
     ]
     made = dict[int, list[list[int]]]()
-    sampler = Sampler(model)
     for indices, tokens in sampler.sample(wanted, batch_size=scale.job_batch_size):
+        to_uint8(sampler.decode(tokens, batch_size=scale.job_batch_size)).cpu()
         made.update(zip(indices, tokens.tolist(), strict=True))
     return [made[i] for i in range(len(wanted))]

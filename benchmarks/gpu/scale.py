@@ -114,7 +114,7 @@ FULL = Scale(
     job_vq=_vq(64, 64, 128, 128, 256, codes=8192),
     job_text=_text(512),
     job_side=512,
-    job_prompts=256,
+    job_prompts=1024,
     job_unit_rows=64,
     job_batch_size=32,
     job_steps=16,

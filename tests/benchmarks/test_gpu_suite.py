@@ -129,6 +129,7 @@ def test_the_job_makes_every_image_and_the_sampler_s_tokens(tmp_path: Path) -> N
     assert measures["result"]["images"] == measures["result"]["rows_done"] == 5
     assert measures["result"]["rows_failed"] == 0
     assert measures["result"]["tokens_equal_to_sampler_alone"] == 1.0
+    assert measures["result"]["fraction_of_bare_loop"] > 0
 
 
 @pytest.mark.reliability
