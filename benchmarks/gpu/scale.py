@@ -42,8 +42,8 @@ class Scale:
     job_unit_rows: int
     job_batch_size: int
     job_steps: int
-    clip: str
-    """Of the CLIP that scores: open_clip's name, or a configuration in JSON."""
+    clips: tuple[tuple[str, str], ...]
+    """Models that score: what to call it, and open_clip's name or a configuration in JSON."""
     clip_images: int
     clip_batch_size: int
     compiles: bool
@@ -118,7 +118,7 @@ FULL = Scale(
     job_unit_rows=64,
     job_batch_size=32,
     job_steps=16,
-    clip="ViT-L-14",
+    clips=(("ViT-L-14", "ViT-L-14"), ("ViT-H-14", "ViT-H-14")),
     clip_images=512,
     clip_batch_size=64,
     compiles=True,
@@ -138,6 +138,13 @@ FULL = Scale(
     shapes_probe_steps=200,
     shapes_train_s=150.0,
     shapes_captions=300,
+)
+_TOY_CLIP = json.dumps(
+    {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
 )
 SMALL = Scale(
     transformer=_transformer(double=1, single=1, heads=2, head_dim=16, axes=(4, 6, 6), codes=64),
@@ -159,13 +166,7 @@ SMALL = Scale(
     job_unit_rows=3,
     job_batch_size=2,
     job_steps=2,
-    clip=json.dumps(
-        {
-            "embed_dim": 16,
-            "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-            "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-        }
-    ),
+    clips=(("toy", _TOY_CLIP),),
     clip_images=5,
     clip_batch_size=2,
     compiles=False,

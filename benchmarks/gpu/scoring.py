@@ -1,12 +1,14 @@
-"""Scoring by a CLIP image tower, from decoded pixels to embeddings: images/s and memory, by precision.
+"""Scoring by CLIP image towers, from decoded pixels to embeddings: images/s, share of the dense rate, memory.
 
-Random weights of open_clip's ViT-L-14, the backbone of LAION's predictors, in a folder of open_clip's form.
+Random weights of open_clip's ViT-L-14, the backbone of LAION's predictors, and of ViT-H-14, that of HPS v2.1,
+in folders of open_clip's form; by precision.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,15 @@ import numpy as np
 import open_clip
 import torch
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu.memory import peak_memory, unless_out_of_memory
 from benchmarks.gpu.scale import Scale
-from benchmarks.timing import interleaved, spread
+from benchmarks.matmul import SquareProduct
+from benchmarks.timing import interleaved, ratios, significant, spread
 from pipelines.scorers.interface import ImageBatch
 from pipelines.scorers.loading import fetch_scorers, load_scorers
-from pipelines.scorers.open_clip_models import CONFIG_FILE, WEIGHT_FILES
+from pipelines.scorers.open_clip_models import CONFIG_FILE, WEIGHT_FILES, ClipModel
 from pipelines.scorers.settings import ClipSettings
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -30,9 +34,13 @@ SIDES = ((448, 640), (640, 448), (512, 512))
 
 
 def measure(scale: Scale, device: str) -> dict[str, Any]:
-    """Each precision on the same images; how near its embeddings are to those of float32."""
+    """Each model in each precision on the same images; how near its embeddings are to those of float32."""
+    return {name: _by_precision(config, scale, device) for name, config in scale.clips}
+
+
+def _by_precision(config: str, scale: Scale, device: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        _save(Path(folder), scale.clip)
+        _save(Path(folder), config)
         rng = np.random.default_rng(0)
         images = [
             rng.integers(0, 256, (*SIDES[n % len(SIDES)], 3), dtype=np.uint8)
@@ -57,12 +65,27 @@ def _at(
     score = partial(_score, scorer, images)
     memory = peak_memory(device, score)
     found = score()
-    seconds = interleaved({"score": score}, repetitions=scale.repetitions, device=device).wall["score"]
+    product = SquareProduct(max(scale.matmul_sizes), dtype, device, products=scale.matmul_products)
+    arms: dict[str, Callable[[], object]] = {"score": score, "matmul": product}
+    wall = interleaved(arms, repetitions=scale.repetitions, device=device).wall
+    seconds, flops = wall["score"], len(images) * _flops(scorer.model)
     return memory | {
         "seconds": spread(seconds),
         "images_per_s": spread([len(images) / s for s in seconds]),
+        "gflop_per_image": significant(flops / len(images) / 1e9),
+        "fraction_of_matmul_rate": spread(
+            ratios([flops / s for s in seconds], [product.flops / s for s in wall["matmul"]])
+        ),
         "least_cosine_to_float32": float((found * exact).sum(axis=1).min()),
     }
+
+
+def _flops(model: ClipModel) -> int:
+    """Of the image tower for one image."""
+    side = model.preprocessing.height, model.preprocessing.width
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model.embed_images(torch.zeros(1, 3, *side, device=model.device, dtype=model.dtype))
+    return counter.get_total_flops()
 
 
 def _scorer(folder: str, device: str, dtype: torch.dtype, batch_size: int) -> Any:
