@@ -20,7 +20,7 @@ slow: $(VENV)/ready
 # Runs every fault of the matrix, on a Ceph gateway too where its packages are installed, the protocol's histories at
 # full length, every whole job and the benchmarks at toy size: two hours or so. Writes the table of the matrix.
 reliability: $(VENV)/ready
-	MEISSONIC_RELIABILITY=docs/reliability.md $(RUN) -m pytest -m "" tests/faults tests/integration tests/pipelines/training tests/examples tests/benchmarks
+	MEISSONIC_RELIABILITY=docs/reliability.md $(RUN) -m pytest -m "" tests/faults tests/integration tests/pipelines/training tests/examples tests/benchmarks tests/meissonic
 
 check: lint test
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import yaml
 
 from pipelines.config import identity
-from pipelines.generation_config import GenerateConfig
 from pipelines.storage import Storage
 from pipelines.tally import RunSummary
+
+if TYPE_CHECKING:
+    from pipelines.generation_config import GenerateConfig  # imports torch, which curation does not need
 
 CARD_PATH = "README.md"
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.generation_config import Images
 from pipelines.plan import Unit
 from pipelines.scorers.settings import EMBEDDING
 from pipelines.shards import Shard, parquet_shard
 from pipelines.webdataset import json_member, tar_bytes
 from schemas.generations import GENERATIONS
+
+if TYPE_CHECKING:
+    from pipelines.generation_config import Images  # imports torch, which tasks that write do not need
 
 NOT_IN_JSON = ("image", "tokens")
 """With the embeddings what is only in Parquet: large, and no use as text."""

@@ -1,7 +1,7 @@
 """Run one measurement in a process of its own, so that its peak of memory is its own.
 
-`python -m benchmarks.engine.process MODULE.FUNCTION JSON` calls a function of this package and prints what it
-returns. Nothing here may import torch: what imports take is part of every peak.
+`python -m benchmarks.engine.process PACKAGE.MODULE.FUNCTION JSON` calls a function of these benchmarks and
+prints what it returns. Nothing here may import torch: what imports take is part of every peak.
 """
 
 from __future__ import annotations
@@ -48,11 +48,17 @@ def peak_mib() -> float:
     return round(int(peak) / 1024, 1)
 
 
-def measured(function: str, **settings: Any) -> dict[str, Any]:
-    """What MODULE.FUNCTION of this package returns for these settings, and the memory that it took."""
+def measured(function: str, package: str = "engine", **settings: Any) -> dict[str, Any]:
+    """What MODULE.FUNCTION of a package returns for these settings, and the memory that it took."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     environment |= {"RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-m", "benchmarks.engine.process", function, json.dumps(settings)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.engine.process",
+        f"{package}.{function}",
+        json.dumps(settings),
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -60,8 +66,8 @@ def measured(function: str, **settings: Any) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, and print the result as the last line."""
-    module, function = sys.argv[1].split(".")
-    run = getattr(importlib.import_module(f"benchmarks.engine.{module}"), function)
+    module, _, function = sys.argv[1].rpartition(".")
+    run = getattr(importlib.import_module(f"benchmarks.{module}"), function)
     imports = peak_mib()
     result = run(**json.loads(sys.argv[2]))
     peak = peak_mib()

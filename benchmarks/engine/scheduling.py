@@ -1,5 +1,7 @@
 """Scheduling: how busy Ray Data keeps actors whose work is to sleep, and what a unit costs the driver.
 
+Rows are ids alone, or carry as many bytes as an image, which are read, handed on, written and committed.
+
 An actor is busy while it is inside `Worker.process`. The share is taken from the moment when the last actor
 begins its first unit to the moment when the first actor ends its last one: in between each has work to do.
 Starting the actors, and the end of the run, when there are fewer units than actors, are told apart.
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +51,16 @@ class Sleeper:
         return WorkerResult(table=rows.append_column("sample_id", rows["row_id"]))
 
 
-def read(unit: Unit) -> pa.Table:
-    """The unit's rows, made up."""
-    return pa.table({"row_id": [f"row-{number}" for number in unit.row_numbers]})
+def read(unit: Unit, row_bytes: int) -> pa.Table:
+    """The unit's rows, made up; their bytes cannot be compressed, as those of an image cannot."""
+    rows = {"row_id": [f"row-{number}" for number in unit.row_numbers]}
+    if not row_bytes:
+        return pa.table(rows)
+    images = pa.array([os.urandom(row_bytes) for _ in unit.row_numbers], pa.binary())
+    return pa.table(rows | {"image": images})
 
 
-def measure(actors: int, cpus: int, unit_s: float, units: int) -> dict[str, Any]:
+def measure(actors: int, cpus: int, unit_s: float, units: int, row_bytes: int = 0) -> dict[str, Any]:
     """Run units of `unit_s` on so many actors, each with a logical GPU, beside so many logical CPUs."""
     ray.init("local", num_cpus=cpus, num_gpus=actors, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +79,7 @@ def measure(actors: int, cpus: int, unit_s: float, units: int) -> dict[str, Any]
                     resources=Resources(num_actors=actors, num_gpus=1, num_cpus=0),
                 ),
             ),
-            read=read,
+            read=partial(read, row_bytes=row_bytes),
         )
         steps, before, began = Steps(), peak_mib(), time.time()
         with steps("run_units"):
@@ -85,6 +92,7 @@ def measure(actors: int, cpus: int, unit_s: float, units: int) -> dict[str, Any]
             "logical_cpus": cpus,
             "unit_s": unit_s,
             "units": units,
+            "row_bytes": row_bytes,
             "units_by_actor": sorted(len(note) for note in notes),
             "driver_cpu_ms_per_unit": round(1000 * steps.cpu_seconds["run_units"] / units, 1),
             "driver_mib_added_by_run": round(peak_mib() - before, 1),

@@ -62,8 +62,8 @@ def test_every_batch_size_has_a_rate(results: dict[str, dict[str, Any]]) -> None
 @pytest.mark.slow
 def test_ways_to_sample_are_compared(results: dict[str, dict[str, Any]]) -> None:
     (ways,) = results["sampling"]["measures"]["result"]["ways"].values()
-    assert {"plain_eager", "eager", "compiled", "compiled_without_token_lookup"} <= ways.keys()
-    assert all(way["speedup_over_plain"]["median"] > 0 for way in ways.values())
+    for name in ("plain_eager", "eager", "compiled", "compiled_without_token_lookup"):
+        assert ways[name]["speedup_over_plain"]["median"] > 0
     assert ways["eager"]["tokens_equal_to_eager"] == 1.0
 
 

@@ -24,7 +24,8 @@ def tokens_of(sampler: Sampler, count: int = 3) -> Tensor:
     return torch.cat([tokens.cpu() for _, tokens in sampler.sample(requests, batch_size=2)])
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
+@pytest.mark.timeout(900)
 def test_compiled_on_the_cpu_it_makes_the_same_tokens() -> None:
     torch.set_num_threads(1)
     model = Meissonic.from_pretrained(FOLDER)
