@@ -59,7 +59,8 @@ class Sampler:
             from meissonic.draw_kernel import draw_on_gpu  # Triton is there where CUDA is
 
             self._draw = draw_on_gpu
-        self._texts: Cache[str, tuple[Tensor, Tensor]] = Cache(KEPT_TEXTS if reductions.cached_text else 0)
+        kept_texts = KEPT_TEXTS if reductions.cached_text else 0
+        self._texts: Cache[tuple[str, int], tuple[Tensor, Tensor]] = Cache(kept_texts)
         self._first_steps: Cache[FirstStep, Tensor] = Cache(KEPT_FIRST_STEPS)
 
     def sample(
@@ -140,12 +141,14 @@ class Sampler:
     def encode_text(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Texts -> hidden states [B, L, C] and pooled output [B, P]; those that are kept are not encoded."""
 
-        def encode(missing: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
+        def encode(missing: Sequence[tuple[str, int]]) -> list[tuple[Tensor, Tensor]]:
             model = self.model
-            ids = model.tokenizer(_filled(missing, len(texts))).to(model.device)
+            ids = model.tokenizer(_filled([text for text, _ in missing], len(texts))).to(model.device)
             return list(zip(*model.text_encoder(ids), strict=True))
 
-        hidden, pooled = zip(*self._texts.get_all(texts, encode), strict=True)
+        # another batch size may round otherwise
+        keys = [(text, len(texts)) for text in texts]
+        hidden, pooled = zip(*self._texts.get_all(keys, encode), strict=True)
         return torch.stack(hidden), torch.stack(pooled)
 
     def _conditions(self, texts: Sequence[str], micro_conds_B5: Tensor) -> Conditions:
@@ -185,11 +188,9 @@ class Sampler:
             drawn = torch.where(unknown, tokens.scatter(1, positions, codes), tokens)
             tokens = drawn
             if step < shape.num_steps - 1:
-                log_probs_BN = torch.zeros(tokens.shape, device=tokens.device).scatter(
-                    1, positions, log_probs
-                )
+                zeros = torch.zeros(tokens.shape, device=tokens.device)
                 uniform_BN = noise.confidence_uniform(step, num_positions)
-                again = remasking.again(step, unknown, log_probs_BN, uniform_BN)
+                again = remasking.again(step, unknown, zeros.scatter(1, positions, log_probs), uniform_BN)
                 tokens = drawn.masked_fill(again, mask_id)
             if on_step is not None:
                 on_step(step, tokens.view_as(batch.tokens_BHW), drawn.view_as(batch.tokens_BHW))
