@@ -314,7 +314,11 @@ def agreement(dtype: torch.dtype, num_threads: int = 1) -> dict[str, Any]:
 
 def table(measures: dict[str, Any]) -> str:
     """The medians, for people."""
-    lines = ["released configuration, one sample at 1024 px: seconds (share of the matrix product's rate)"]
+    lines = []
+    if measures["released_parts"]:
+        lines = [
+            "released configuration, one sample at 1024 px: seconds (share of the matrix product's rate)"
+        ]
     for parts, vq in zip(measures["released_parts"], measures["released_vq"], strict=True):
         arms = (parts["arms"] | vq["arms"]).items()
         cells = "  ".join(
@@ -353,25 +357,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--matmul-size", type=int, default=4096, help="rows of the matrices")
     parser.add_argument("--batch-size", type=int, default=1, help="of the mid-size model")
+    parser.add_argument(
+        "--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"]
+    )
+    parser.add_argument("--mid-size", action="store_true", help="leave out the parts of the released model")
+    parser.add_argument("--apart", action="store_true", help="also with each reduction turned off alone")
     options = parser.parse_args(arguments)
 
-    cells = [
-        Cell(dtype=dtype, num_threads=threads)
-        for threads in options.threads
-        for dtype in (torch.float32, torch.bfloat16)
-    ]
+    dtypes = [getattr(torch, name) for name in options.dtypes]
+    cells = [Cell(dtype=dtype, num_threads=threads) for threads in options.threads for dtype in dtypes]
     measures: dict[str, Any] = {
         name: [] for name in ("agreement", "samplers", "released_parts", "released_vq")
     }
     load_before = load_average()
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in dtypes:
         measures["agreement"].append(agreement(dtype))
     size, repetitions = options.matmul_size, options.repetitions
     for cell in cells:
         print(f"{cell.dtype_name}, {cell.num_threads} threads, load {load_average()}", flush=True)
         measures["samplers"].append(
-            samplers(cell, repetitions=repetitions, matmul_size=size, batch_size=options.batch_size)
+            samplers(
+                cell,
+                repetitions=repetitions,
+                matmul_size=size,
+                batch_size=options.batch_size,
+                apart=options.apart,
+            )
         )
+        if options.mid_size:
+            continue
         parts = released_parts(cell, repetitions=repetitions, matmul_size=size)
         vq = released_vq(cell, repetitions=options.vq_repetitions, matmul_size=size)
         parts["estimated_seconds_per_released_image"] = released_image_s(parts, vq)

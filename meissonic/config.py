@@ -194,6 +194,18 @@ class SamplerConfig(_FromJson):
             found["reuse_interval"] = self.reuse_interval
         return found
 
+    def fast(self) -> SamplerConfig:
+        """A quarter of the steps in Halton order, drawn from sharper distributions.
+
+        What lost nothing in a small world, see docs/sampling.md; untried on the released model.
+        """
+        return dataclasses.replace(
+            self,
+            num_steps=math.ceil(self.num_steps / 4),
+            unmasking="halton",
+            softmax_temperature=self.softmax_temperature / 2,
+        )
+
     @property
     def guided(self) -> bool:
         """Whether the unconditional half is computed."""

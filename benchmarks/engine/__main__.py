@@ -42,7 +42,7 @@ def planning(sizes: Sizes, scratch: Path) -> dict[str, Any]:
     settings = {"object_rows": sizes.object_rows, "unit_rows": 64}
     return series(
         "rows",
-        [repeat(sizes.repetitions, "planning.measure", rows=n, **settings) for n in sizes.plan_rows],
+        [repeat(sizes.repetitions, "engine.planning.measure", rows=n, **settings) for n in sizes.plan_rows],
         at=100_000_000,
     )
 
@@ -54,10 +54,10 @@ def resume(sizes: Sizes, scratch: Path) -> dict[str, Any]:
     }
     for units in sizes.units:
         output = run_of(units, scratch)
-        folder["no_rollups"].append(repeat(1, "resuming.resume", output=output, missing_rollups=1))
+        folder["no_rollups"].append(repeat(1, "engine.resuming.resume", output=output, missing_rollups=1))
         for name, missing in (("all_rolled_up", 0), ("nine_tenths_rolled_up", 0.1)):
             folder[name].append(
-                repeat(sizes.repetitions, "resuming.resume", output=output, missing_rollups=missing)
+                repeat(sizes.repetitions, "engine.resuming.resume", output=output, missing_rollups=missing)
             )
     return {
         "folder": {name: series("units", results, at=1_000_000) for name, results in folder.items()},
@@ -79,9 +79,9 @@ def mock_s3(sizes: Sizes) -> dict[str, Any]:
     results: dict[str, list[dict[str, Any]]] = {"no_rollups": [], "all_rolled_up": []}
     for units in sizes.s3_units:
         output = f"s3://{BUCKET}/run-{units}?endpoint_url={url}"
-        measured("resuming.set_up", output=output, units=units)
-        results["no_rollups"].append(repeat(1, "resuming.resume", output=output, missing_rollups=1))
-        results["all_rolled_up"].append(repeat(1, "resuming.resume", output=output, missing_rollups=0))
+        measured("engine.resuming.set_up", output=output, units=units)
+        results["no_rollups"].append(repeat(1, "engine.resuming.resume", output=output, missing_rollups=1))
+        results["all_rolled_up"].append(repeat(1, "engine.resuming.resume", output=output, missing_rollups=0))
     server.stop()
     return {name: series("units", found, at=1_000_000) for name, found in results.items()}
 
@@ -89,7 +89,9 @@ def mock_s3(sizes: Sizes) -> dict[str, Any]:
 def manifest(sizes: Sizes, scratch: Path) -> dict[str, Any]:
     """Write manifests."""
     outputs = [run_of(units, scratch) for units in sizes.units]
-    results = [repeat(sizes.repetitions, "resuming.write_manifest", output=output) for output in outputs]
+    results = [
+        repeat(sizes.repetitions, "engine.resuming.write_manifest", output=output) for output in outputs
+    ]
     return series("units", results, at=1_000_000)
 
 
@@ -101,8 +103,8 @@ def prompts(sizes: Sizes, scratch: Path) -> dict[str, Any]:
         for rows in sizes.prompt_rows:
             folder = str(scratch / f"{name}-{rows}")
             settings = {"file_rows": sizes.prompt_file_rows, "with_ids": with_ids, "repeated": repeated}
-            size = measured("prompt_tables.set_up", folder=folder, rows=rows, **settings)["bytes"]
-            found = repeat(sizes.repetitions, "prompt_tables.measure", folder=folder)
+            size = measured("engine.prompt_tables.set_up", folder=folder, rows=rows, **settings)["bytes"]
+            found = repeat(sizes.repetitions, "engine.prompt_tables.measure", folder=folder)
             results[name].append({"parquet_bytes": size} | found)
     return {name: series("rows", found, at=100_000_000) for name, found in results.items()}
 
@@ -112,11 +114,11 @@ def scheduling(sizes: Sizes, scratch: Path) -> dict[str, Any]:
     del scratch
     cluster = {"actors": sizes.actors, "cpus": sizes.cpus}
     busy = [
-        measured("scheduling.measure", unit_s=unit_s, units=units * sizes.actors, **cluster)
+        measured("engine.scheduling.measure", unit_s=unit_s, units=units * sizes.actors, **cluster)
         for unit_s, units in sizes.unit_s
     ]
     driver = [
-        measured("scheduling.measure", actors=2, cpus=sizes.cpus, unit_s=0.0, units=units)
+        measured("engine.scheduling.measure", actors=2, cpus=sizes.cpus, unit_s=0.0, units=units)
         for units in sizes.driver_units
     ]
     few, many = driver
@@ -144,7 +146,7 @@ def run_of(units: int, scratch: Path) -> str:
     """A folder with a run of so many units, all done; made the first time."""
     output = scratch / f"run-{units}"
     if not output.exists():
-        measured("resuming.set_up", output=str(output), units=units)
+        measured("engine.resuming.set_up", output=str(output), units=units)
     return str(output)
 
 

@@ -48,15 +48,15 @@ def peak_mib() -> float:
     return round(int(peak) / 1024, 1)
 
 
-def measured(function: str, package: str = "engine", **settings: Any) -> dict[str, Any]:
-    """What MODULE.FUNCTION of a package returns for these settings, and the memory that it took."""
+def measured(function: str, **settings: Any) -> dict[str, Any]:
+    """What PACKAGE.MODULE.FUNCTION returns for these settings, and the memory that it took."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     environment |= {"RAY_AUTH_MODE": "disabled"}
     command = [
         sys.executable,
         "-m",
         "benchmarks.engine.process",
-        f"{package}.{function}",
+        function,
         json.dumps(settings),
     ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)

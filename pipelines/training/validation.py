@@ -115,7 +115,7 @@ class Validation:
         job, settings = self._job, self._job.config.validation
         factor = model.vq.config.factor
         own = read_generation_config(fetch_model(job.config.init, job.init_digest).folder)
-        config = SamplerConfig(**with_own(settings.sampler, own.sampler).model_dump())
+        config = SamplerConfig(**with_own(settings.sampler, own.sampler).model_dump(exclude={"preset"}))
         requests = [
             SampleRequest(
                 prompt=prompt,

@@ -148,3 +148,9 @@ def test_threshold_needs_to_begin_with_nothing(model: Meissonic, unit: int) -> N
 def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SamplerConfig(**changes)
+
+
+def test_the_fast_preset_is_an_approximation_of_a_quarter_of_the_steps() -> None:
+    fast = SamplerConfig(num_steps=18, softmax_temperature=0.4).fast()
+    assert (fast.num_steps, fast.softmax_temperature) == (5, 0.2)
+    assert fast.approximations == {"unmasking": "halton"}

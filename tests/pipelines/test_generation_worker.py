@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from meissonic import SampleRequest, to_uint8
+from meissonic import SamplerConfig, SampleRequest, to_uint8
 from pipelines import generation_worker
-from pipelines.generation_config import SamplerSettings
+from pipelines.generation_config import SamplerSettings, with_own
 from pipelines.generation_results import token_column
 from pipelines.generation_worker import GenerationWorker
 from pipelines.images import RowImages, encode_image, image_id
@@ -97,6 +97,14 @@ def test_approximations_are_on_record_and_make_other_samples(worker: GenerationW
         "unmasking": "halton",
     }
     assert approximate["sample_id"] != exact["sample_id"]
+
+
+def test_the_fast_preset_goes_by_the_models_own_steps_and_what_is_set_beside_it_wins() -> None:
+    own = SamplerConfig(num_steps=48)
+    fast = with_own(SamplerSettings(preset="fast"), own)
+    assert (fast.num_steps, fast.unmasking) == (12, "halton")
+    fewer = with_own(SamplerSettings(preset="fast", num_steps=3, unmasking="confidence"), own)
+    assert (fewer.num_steps, fewer.unmasking, fewer.softmax_temperature) == (3, "confidence", 0.5)
 
 
 def test_rows_that_cannot_be_made_become_dead_letters_and_the_rest_goes_on(worker: GenerationWorker) -> None:
