@@ -30,7 +30,7 @@ from pipelines.training.token_store import open_token_stores
 from pipelines.verify import verify
 from schemas.prompts import IMAGE
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
 MODEL = "examples/shapes/model"
 COUNT = 12

@@ -78,6 +78,7 @@ def names(checks: list[Check]) -> list[tuple[str, bool]]:
     return [(check.name, check.is_ok) for check in checks]
 
 
+@pytest.mark.slow
 def test_a_job_that_will_run_leaves_no_trace(tmp_path: Path) -> None:
     found = list(examine("generate", generation(tmp_path)))
     nodes = ["versions", "clocks", "disks", "storage"]

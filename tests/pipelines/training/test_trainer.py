@@ -80,6 +80,7 @@ def test_a_finished_training_is_not_run_again(undisturbed: Path, tokens: str) ->
     assert result.checkpoint.endswith("stages/main/checkpoints/step-00000012.json")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(undisturbed: Path, tokens: str, tmp_path: Path) -> None:
     killed: list[int] = []
 
