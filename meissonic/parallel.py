@@ -21,28 +21,11 @@ from torch.utils.checkpoint import checkpoint
 from meissonic.transformer import DoubleBlock, SingleBlock
 
 Parallel = Literal["ddp", "fsdp"]
-MAX_COMPILED = 64
-"""Versions of a kind of block: by number of positions and of samples, with gradients and without."""
 
 
 def blocks(module: nn.Module) -> Iterator[nn.Module]:
     """The transformer's blocks in a module, in order."""
     return (part for part in module.modules() if isinstance(part, DoubleBlock | SingleBlock))
-
-
-def compile_blocks(module: nn.Module) -> None:
-    """Compile each block in place, for the shapes that it meets; blocks of a kind share what was compiled."""
-    raise_recompile_limit()
-    for block in blocks(module):
-        block.compile(dynamic=False)
-
-
-def raise_recompile_limit() -> None:
-    """Raise the process's limit of versions to `MAX_COMPILED`: past it torch warns, and runs uncompiled."""
-    import torch._dynamo
-
-    config = torch._dynamo.config
-    config.recompile_limit = max(config.recompile_limit, MAX_COMPILED)
 
 
 def checkpoint_blocks(module: nn.Module, every: int) -> None:

@@ -144,7 +144,9 @@ class Sampler:
         def encode(missing: Sequence[tuple[str, int]]) -> list[tuple[Tensor, Tensor]]:
             model = self.model
             ids = model.tokenizer(_filled([text for text, _ in missing], len(texts))).to(model.device)
-            return list(zip(*model.text_encoder(ids), strict=True))
+            hidden, pooled = model.text_encoder(ids)
+            # copies: a row that is kept must not keep its batch
+            return [(hidden[i].clone(), pooled[i].clone()) for i in range(len(missing))]
 
         # another batch size may round otherwise
         keys = [(text, len(texts)) for text in texts]
@@ -259,7 +261,8 @@ class Sampler:
             conditions = Conditions(**{k: v[rows] for k, v in batch.negative.tensors().items()})
             positions = torch.arange(batch.tokens_BHW[0].numel(), device=rows.device).expand(len(rows), -1)
             timestep = timestep_at(batch.shape.num_steps, 0, rows.device)
-            return self.network.features(batch.tokens_BHW[rows], conditions, timestep, positions).unbind()
+            features = self.network.features(batch.tokens_BHW[rows], conditions, timestep, positions)
+            return [features[i].clone() for i in range(len(missing))]
 
         return torch.stack(self._first_steps.get_all(keys, compute))
 

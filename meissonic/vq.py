@@ -6,15 +6,16 @@ C latent channels, h x w token grid.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from meissonic.compiling import compile_parts
 from meissonic.config import VQConfig
 
 EPS = 1e-6
-MAX_COMPILED = 256
-"""Versions of a resnet: by its channels, the image's size and the batch's."""
 SEARCH_CHUNK = 16_384
 """Positions whose distances to all codes are held at once: 512 MiB with 8,192 codes."""
 
@@ -222,7 +223,7 @@ class VQModel(nn.Module):
 
 def compile_encoder(model: VQModel) -> None:
     """Compile the encoder's resnets in place, for each size of image that they meet."""
-    _compile_resnets(model.encoder)
+    compile_parts(_resnets(model.encoder))
 
 
 def prepare_decoder(model: VQModel, *, compiled: bool) -> None:
@@ -230,17 +231,11 @@ def prepare_decoder(model: VQModel, *, compiled: bool) -> None:
     if model.quant_conv.weight.is_cuda:
         model.decoder.to(memory_format=torch.channels_last)
     if compiled:
-        _compile_resnets(model.decoder)
+        compile_parts(_resnets(model.decoder))
 
 
-def _compile_resnets(module: nn.Module) -> None:
-    import torch._dynamo
-
-    config = torch._dynamo.config
-    config.recompile_limit = max(config.recompile_limit, MAX_COMPILED)
-    for part in module.modules():
-        if isinstance(part, Resnet):
-            part.compile(dynamic=False)
+def _resnets(module: nn.Module) -> Iterator[Resnet]:
+    return (part for part in module.modules() if isinstance(part, Resnet))
 
 
 def to_uint8(pixels_B3HW: Tensor) -> Tensor:

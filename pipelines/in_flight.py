@@ -44,7 +44,7 @@ def one_behind(items: Iterator[ItemT]) -> Iterator[ItemT]:
         except StopIteration:
             yield from held
             return
-        except Exception:
+        except Exception:  # whatever it is, it comes after the item that was made before it
             yield from held
             raise
         yield from held

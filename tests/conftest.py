@@ -24,6 +24,15 @@ os.environ.pop("AWS_SESSION_TOKEN", None)
 os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip the tests of a GPU where there is none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU")
+
+
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """A Ray of this process alone: 4 CPUs and 2 GPUs that exist by name only."""

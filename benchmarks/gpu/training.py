@@ -22,8 +22,9 @@ from benchmarks.random_models import TOKENIZER, random_module, random_text_encod
 from benchmarks.timing import interleaved, ratios, significant, spread
 from meissonic import cost
 from meissonic.averaging import AveragedWeights
+from meissonic.compiling import compile_parts
 from meissonic.objective import ObjectiveConfig, num_masked, parameter_groups
-from meissonic.parallel import checkpoint_blocks, clip_gradients, compile_blocks
+from meissonic.parallel import blocks, checkpoint_blocks, clip_gradients
 from meissonic.text import Tokenizer
 from meissonic.training import MaskedImageModel, TrainingBatch
 from meissonic.transformer import Transformer
@@ -110,7 +111,7 @@ class _Trainer:
         if case.checkpoint_every is not None:
             checkpoint_blocks(self.model, case.checkpoint_every)
         if case.compiled:
-            compile_blocks(self.model)
+            compile_parts(blocks(self.model))
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model, 0.01), lr=1e-4, fused=True)
         self.average = AveragedWeights(self.model, 0.9999)
         generator = torch.Generator(device).manual_seed(SEED)

@@ -103,10 +103,8 @@ def generate_phases(notes: Notes, units: UnitPhases) -> dict[str, float]:
     """All of a `generate` command."""
     return _complete(
         notes,
-        {
-            "interpreter": notes.began - notes.started,
-            "imports": notes.imported - notes.began,
-            "config": notes.seconds("config"),
+        _started(notes)
+        | {
             "model": notes.seconds("model"),
             "plan": notes.seconds("plan") - notes.seconds("model"),
             "ray": notes.seconds("ray"),
@@ -120,10 +118,8 @@ def curate_phases(notes: Notes, scoring: UnitPhases, export: UnitPhases) -> dict
     """All of a `curate` command."""
     return _complete(
         notes,
-        {
-            "interpreter": notes.began - notes.started,
-            "imports": notes.imported - notes.began,
-            "config": notes.seconds("config"),
+        _started(notes)
+        | {
             "ray": notes.seconds("ray"),
             "plan": notes.seconds("plan"),
         }
@@ -132,6 +128,15 @@ def curate_phases(notes: Notes, scoring: UnitPhases, export: UnitPhases) -> dict
         | export.to_json("export_")
         | {"card": notes.seconds("card")},
     )
+
+
+def _started(notes: Notes) -> dict[str, float]:
+    """What every command begins with."""
+    return {
+        "interpreter": notes.began - notes.started,
+        "imports": notes.imported - notes.began,
+        "config": notes.seconds("config"),
+    }
 
 
 def _complete(notes: Notes, phases: dict[str, float]) -> dict[str, float]:

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from meissonic.compiling import compile_parts
 from meissonic.inference.head import take
 from meissonic.layers import RMS_EPS, RMSNorm, apply_rope
-from meissonic.parallel import raise_recompile_limit
 from meissonic.transformer import DoubleBlock, SingleBlock, Transformer, clip_fp16
 
 Rope = tuple[Tensor, Tensor] | Tensor
@@ -74,18 +74,20 @@ class JoinedBlocks:
             first, last = math.ceil(OUTER * len(doubles)), math.ceil(OUTER * len(singles))
         for double, modulation in zip(self.doubles[:first], doubles[:first], strict=True):
             image, text = double(image, text, modulation, rope)
-        before = x_BND = torch.cat([text, image], dim=1)
-        added = None if reuse is None else reuse.added(len(x_BND))
+        added = None
+        if reuse is not None:
+            before = torch.cat([text, image], dim=1)
+            added = reuse.added(len(before))
         if added is not None:
-            x_BND = x_BND + added
+            x_BND = before + added
         else:
             for double, modulation in zip(self.doubles[first:], doubles[first:], strict=True):
                 image, text = double(image, text, modulation, rope)
-                x_BND = torch.cat([text, image], dim=1)
+            x_BND = torch.cat([text, image], dim=1)
             for single, modulation in zip(self.singles[:-last], singles[:-last], strict=True):
                 x_BND = single(x_BND, modulation, rope)
-        if reuse is not None and added is None:
-            reuse.last = x_BND - before
+            if reuse is not None:
+                reuse.last = x_BND - before
         for single, modulation in zip(self.singles[-last:-1], singles[-last:-1], strict=True):
             x_BND = single(x_BND, modulation, rope)
         # what the last block makes of the text, and of positions that nobody looks at, goes nowhere
@@ -95,9 +97,7 @@ class JoinedBlocks:
 
     def compile(self) -> None:
         """Compile each kind of block for the shapes that it meets."""
-        raise_recompile_limit()
-        for block in (*self.doubles, *self.singles):
-            block.compile(dynamic=False)
+        compile_parts([*self.doubles, *self.singles])
 
     def _sizes(self) -> list[int]:
         return [12 * self.width] * len(self.doubles) + [3 * self.width] * len(self.singles)

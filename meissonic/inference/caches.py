@@ -19,10 +19,10 @@ class Cache(Generic[KeyT, ValueT]):
     def get_all(
         self, keys: Sequence[KeyT], compute: Callable[[Sequence[KeyT]], Sequence[ValueT]]
     ) -> list[ValueT]:
-        """The keys' values; `compute` gives those of keys that are not kept, and may give more after them."""
+        """The keys' values; `compute` gives those of keys that are not kept."""
         values = {key: self._kept[key] for key in keys if key in self._kept}
         if missing := [key for key in dict.fromkeys(keys) if key not in values]:
-            values |= zip(missing, compute(missing), strict=False)
+            values |= zip(missing, compute(missing), strict=True)
         kept = self._kept | values
         self._kept = kept if len(kept) <= self._size else dict(list(values.items())[: self._size])
         return [values[key] for key in keys]

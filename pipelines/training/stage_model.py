@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from meissonic.averaging import AveragedWeights
+from meissonic.compiling import compile_parts
 from meissonic.objective import ObjectiveConfig, parameter_groups
-from meissonic.parallel import checkpoint_blocks, clip_gradients, compile_blocks, parallelise
+from meissonic.parallel import blocks, checkpoint_blocks, clip_gradients, parallelise
 from meissonic.training import MaskedImageModel
 from pipelines.training.job import StageJob
 from pipelines.training.learning_rate import learning_rate
@@ -44,7 +45,7 @@ class StageModel:
         if workers.checkpoint_every:
             checkpoint_blocks(self.model, workers.checkpoint_every)
         if workers.compile:
-            compile_blocks(self.model)
+            compile_parts(blocks(self.model))
         self.module = parallelise(self.model, workers.parallel, DTYPES[config.precision], methods=["losses"])
         self._optimizer = torch.optim.AdamW(
             parameter_groups(self.model, options.weight_decay),

@@ -11,8 +11,6 @@ from meissonic.drawing import draw
 from meissonic.inference.captured import Captured
 from tests.meissonic.golden import FOLDER
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-
 
 def tokens_of(sampler: Sampler, count: int = 3) -> Tensor:
     side = 4 * sampler.model.vq.config.factor
@@ -34,7 +32,6 @@ def test_compiled_on_the_cpu_it_makes_the_same_tokens() -> None:
 
 
 @pytest.mark.gpu
-@needs_gpu
 def test_captured_on_a_gpu_it_makes_the_same_tokens_again_and_again() -> None:
     model = Meissonic.from_pretrained(FOLDER, torch.float32, "cuda")
     expected = tokens_of(Sampler(model))
@@ -44,7 +41,6 @@ def test_captured_on_a_gpu_it_makes_the_same_tokens_again_and_again() -> None:
 
 
 @pytest.mark.gpu
-@needs_gpu
 def test_a_captured_function_computes_with_the_inputs_of_each_call() -> None:
     captured = Captured(lambda x, y: x * 2 + y)
     for shape in ((4,), (8,), (4,)):
@@ -53,7 +49,6 @@ def test_a_captured_function_computes_with_the_inputs_of_each_call() -> None:
 
 
 @pytest.mark.gpu
-@needs_gpu
 def test_the_kernel_draws_the_codes_that_other_operations_draw() -> None:
     from meissonic.draw_kernel import draw_on_gpu
 

@@ -17,13 +17,13 @@ from torch._dynamo.utils import counters
 
 from meissonic import Meissonic
 from meissonic.averaging import AveragedWeights
+from meissonic.compiling import compile_parts
 from meissonic.objective import ObjectiveConfig, num_masked
 from meissonic.parallel import (
     Parallel,
     blocks,
     checkpoint_blocks,
     clip_gradients,
-    compile_blocks,
     parallelise,
     without_sync,
 )
@@ -221,7 +221,7 @@ def test_blocks_compile_whole_and_those_of_a_kind_once(alone: MaskedImageModel, 
     model = masked_image_model()
     if every:
         checkpoint_blocks(model, every)
-    compile_blocks(model)
+    compile_parts(blocks(model))
     backward(model, 0, (BATCH_SIZE,), 1)
     assert_same(gradients(model), gradients(alone))
     assert len(list(blocks(model))) == 4
@@ -233,7 +233,7 @@ def test_blocks_compile_whole_and_those_of_a_kind_once(alone: MaskedImageModel, 
 @pytest.mark.usefixtures("without_code_generation")
 def test_blocks_are_compiled_for_more_sizes_than_torch_allows() -> None:
     model = masked_image_model()
-    compile_blocks(model)
+    compile_parts(blocks(model))
     sizes = (1, 2, 3)
     for count in sizes:
         ids = samples(0, 1).input_ids_BL.repeat(count, 1)

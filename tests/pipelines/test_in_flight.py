@@ -40,7 +40,6 @@ def test_tensors_of_the_cpu_are_there_at_once() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_copies_hold_what_the_gpu_computed() -> None:
     values = torch.arange(1 << 20, device="cuda")
     (copy,) = InFlight(values * 2).wait()
