@@ -19,16 +19,11 @@ from meissonic.config import (
     TransformerConfig,
     VQConfig,
 )
-from meissonic.model_folder import GENERATION_CONFIG, CheckpointError, read_json
-from meissonic.text import TOKENIZER_FILES, TextEncoder, Tokenizer
+from meissonic.model_folder import GENERATION_CONFIG, WEIGHTS, CheckpointError, read_json
+from meissonic.text import TextEncoder, Tokenizer
 from meissonic.transformer import Transformer
 from meissonic.vq import VQModel
 
-WEIGHTS = {
-    "transformer": "diffusion_pytorch_model.safetensors",
-    "vqvae": "diffusion_pytorch_model.safetensors",
-    "text_encoder": "model.safetensors",
-}
 IGNORED_KEYS = ("text_model.embeddings.position_ids",)
 """Buffers that old text-encoder files carry."""
 
@@ -65,17 +60,6 @@ MODEL_INDEX = {
     "transformer": ["transformer", "Transformer2DModel"],
     "vqvae": ["diffusers", "VQModel"],
 }
-
-
-RELEASED_NAMES = (
-    "model_index.json",
-    GENERATION_CONFIG,
-    "scheduler/scheduler_config.json",
-    *(f"{part}/{name}" for part, weights in WEIGHTS.items() for name in ("config.json", weights)),
-    *(f"tokenizer/{name}" for name in TOKENIZER_FILES),
-)
-"""The files that the loader looks at."""
-VQ_NAMES = tuple(name for name in RELEASED_NAMES if name.startswith("vqvae/"))
 
 
 @dataclasses.dataclass(kw_only=True)

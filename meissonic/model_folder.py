@@ -20,6 +20,21 @@ from meissonic.config import (
 PARTS = ("transformer", "vqvae", "text_encoder", "tokenizer", "scheduler")
 GENERATION_CONFIG = "generation_config.json"
 """Ours, optional: the size and sampler settings that suit the model."""
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
+WEIGHTS = {
+    "transformer": "diffusion_pytorch_model.safetensors",
+    "vqvae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+RELEASED_NAMES = (
+    "model_index.json",
+    GENERATION_CONFIG,
+    "scheduler/scheduler_config.json",
+    *(f"{part}/{name}" for part, weights in WEIGHTS.items() for name in ("config.json", weights)),
+    *(f"tokenizer/{name}" for name in TOKENIZER_FILES),
+)
+"""The files that the loader looks at."""
+VQ_NAMES = tuple(name for name in RELEASED_NAMES if name.startswith("vqvae/"))
 RELEASED_SIDE = 1024
 """Pixels of the released model with compression; its sibling without has half."""
 

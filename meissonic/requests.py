@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from meissonic.checkpoint import Meissonic
 from meissonic.config import MaskingSchedule, SamplerConfig, Unmasking
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from meissonic.checkpoint import Meissonic
 
 MAX_SEED = 2**63 - 1
 DEFAULT_SCORE = 6.0

@@ -13,16 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-import open_clip.transformer
 import tokenizers
 import torch
 from torch import Tensor, nn
 
 from meissonic.config import TextConfig
+from meissonic.model_folder import TOKENIZER_FILES
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": open_clip.transformer.QuickGELU}
 ARGMAX_POOLING_EOS = 2
-TOKENIZER_FILES = ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
 WORD_PATTERN = (
     r"<\|startoftext\|>|<\|endoftext\|>|(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
@@ -33,9 +31,12 @@ class TextEncoder(nn.Module):
     """CLIP text tower with projection."""
 
     def __init__(self, config: TextConfig) -> None:
+        import open_clip.transformer  # takes seconds, which what has no text tower need not wait for
+
         super().__init__()
-        if config.hidden_act not in ACTIVATIONS:
-            raise ValueError(f"hidden_act is {config.hidden_act!r}; known are {', '.join(ACTIVATIONS)}")
+        activations = {"gelu": nn.GELU, "quick_gelu": open_clip.transformer.QuickGELU}
+        if config.hidden_act not in activations:
+            raise ValueError(f"hidden_act is {config.hidden_act!r}; known are {', '.join(activations)}")
         if config.num_hidden_layers < 2:
             raise ValueError(
                 "the text tower needs at least 2 layers: the penultimate one conditions the transformer"
@@ -51,7 +52,7 @@ class TextEncoder(nn.Module):
             output_dim=config.projection_dim,
             pool_type="argmax" if config.eos_token_id == ARGMAX_POOLING_EOS else "eos",
             eos_id=config.eos_token_id,
-            act_layer=ACTIVATIONS[config.hidden_act],
+            act_layer=activations[config.hidden_act],
             norm_layer=functools.partial(open_clip.transformer.LayerNorm, eps=config.layer_norm_eps),
         )
 

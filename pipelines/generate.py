@@ -15,14 +15,14 @@ from meissonic import CheckpointError
 from pipelines.budget import cluster_nodes, on_cluster
 from pipelines.dataset_card import write_card
 from pipelines.generation_config import GenerateConfig, with_model_settings
-from pipelines.generation_worker import GenerationModels, GenerationWorker
+from pipelines.generation_models import GenerationModels
 from pipelines.ledger import Ledger
 from pipelines.models import ModelError, fetch_model, model_id
 from pipelines.packing import PackImages
 from pipelines.planned_run import PlannedRun, planned_run
 from pipelines.prompts import PromptTable, PromptTableError, open_prompts
 from pipelines.reopening import recorded_config, refuse_other_input
-from pipelines.scorers.loading import fetch_scorers
+from pipelines.scorers.fetching import fetch_scorers
 from pipelines.scorers.settings import scorer_fields
 from pipelines.tally import Progress, RunSummary
 from pipelines.unit_job import Stage, UnitJob
@@ -79,7 +79,7 @@ def generation_units(config: GenerateConfig, models: GenerationModels, prompts: 
     resources = on_cluster(config.resources, cluster_nodes())
     config = config.model_copy(update={"resources": resources})
     generating = Stage(
-        worker=GenerationWorker,
+        worker="pipelines.generation_worker:GenerationWorker",  # imports torch
         worker_args={"config": config, "models": models, "prompts_uri": prompts.storage.uri},
         resources=resources,
     )

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from pipelines.broken_device import ends_with_its_device
 from pipelines.clock import Clock
 from pipelines.decoding import ImageError
 from pipelines.generation_config import MAX_IMAGES, GenerateConfig, sampler_config
+from pipelines.generation_models import GenerationModels
 from pipelines.generation_results import Made, Results, Wanted, generation_table
 from pipelines.images import encode_image, image_bytes, image_id
 from pipelines.in_flight import InFlight, one_behind
@@ -35,26 +36,12 @@ from pipelines.worker import DeadLetter, WorkerResult
 from schemas.generations import IMAGE_SUFFIXES, generations_schema
 from schemas.prompts import PROMPTS
 
-ENCODING_THREADS = 2
 SAMPLE_ID_HEX = 32
 MAX_CODES = 2**16
 
 
 class PromptRowError(ValueError):
     """A row that cannot be generated."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationModels:
-    """What a worker loads: names and digests.
-
-    Attributes:
-        model_digest: Of the model named in the config.
-        scorer_digests: Of each scorer's weights, by the scorer's name.
-    """
-
-    model_digest: str
-    scorer_digests: dict[str, str]
 
 
 class GenerationWorker:
@@ -87,7 +74,7 @@ class GenerationWorker:
             config.batch_size,
             getattr(torch, config.scorer_dtype),
         )
-        self.encoders = ThreadPoolExecutor(ENCODING_THREADS)
+        self.encoders = ThreadPoolExecutor()  # on all CPUs: a device waits for the last images of its unit
 
     def process(self, rows: pa.Table) -> WorkerResult:
         """Prompt rows (see `PromptTable.read`) -> one row of GENERATIONS an image."""

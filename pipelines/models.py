@@ -16,7 +16,7 @@ from pathlib import Path
 import filelock
 import huggingface_hub
 
-from meissonic.checkpoint import RELEASED_NAMES
+from meissonic.model_folder import RELEASED_NAMES
 from pipelines.errors import RefusalError
 from pipelines.storage import StorageError, open_storage, without_options
 

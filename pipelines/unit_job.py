@@ -19,13 +19,13 @@ class Stage:
     """Work that a pool of actors does on each unit.
 
     Attributes:
-        worker: Built once an actor.
+        worker: Built once an actor: a class, or "module:Class" for one that only its actors import.
         worker_args: Its arguments; small, for they travel to every actor.
         resources: What the workers may use.
         name: Of a stage before the last, such as "decode".
     """
 
-    worker: type[Worker]
+    worker: type[Worker] | str
     worker_args: dict[str, Any] = field(default_factory=dict)
     resources: Resources
     name: str = ""

@@ -6,6 +6,7 @@ of each of these rows; `row_ids`, of all rows of the unit; and `failed`, the dea
 
 import faulthandler
 import math
+import pkgutil
 import re
 import time
 from collections import Counter, defaultdict
@@ -98,6 +99,14 @@ class Worker(Protocol):
         ...
 
 
+def worker_class(worker: type[Worker] | str) -> type[Worker]:
+    """A stage's class of workers; one of which the name is given is imported here."""
+    if not isinstance(worker, str):
+        return worker
+    found: type[Worker] = pkgutil.resolve_name(worker)
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageSettings:
     """What `WorkerStage` needs beside its worker.
@@ -127,16 +136,21 @@ class StageSettings:
 class WorkerStage:
     """Ray Data's callable: takes the rows of a unit, gives their results and dead letters."""
 
-    def __init__(self, worker: type[Worker], worker_args: dict[str, Any], settings: StageSettings) -> None:
+    def __init__(
+        self, worker: type[Worker] | str, worker_args: dict[str, Any], settings: StageSettings
+    ) -> None:
         self.settings, self.attempts = settings, settings.attempts
         context = ray.get_runtime_context()
         self.name = context.get_actor_id()
         self.log = RunLog(labels=settings.labels, stage=settings.shown_name)
         has_gpu = bool(context.get_accelerator_ids().get("GPU"))
         self.worker: Worker | None = None
-        self.fault: str = ray.get(self.attempts.build.remote(self.name))
+        self.fault = ""
+        with self._noting_a_fault():  # first of all: imports take seconds, in which `attempts` starts
+            found = worker_class(worker)
+        self.fault = self.fault or ray.get(self.attempts.build.remote(self.name))
         if not self.fault:
-            self._build(worker, worker_args)
+            self._build(found, worker_args)
             ray.get(self.attempts.built.remote(self.name))
             count_worker_start(settings.labels, settings.shown_name, has_gpu)
         self.time = WorkerTime(partial(count_worker_time, settings.labels, settings.shown_name, has_gpu))
@@ -144,10 +158,16 @@ class WorkerStage:
 
     def _build(self, worker: type[Worker], worker_args: dict[str, Any]) -> None:
         began = time.monotonic()
-        try:
+        with self._noting_a_fault():
             self.worker = worker(**worker_args)
             self.log.worker_built(time.monotonic() - began)
-        except Exception as error:  # raised with the first unit: Ray buries what a constructor raises
+
+    @contextmanager
+    def _noting_a_fault(self) -> Iterator[None]:
+        """What is raised, is raised with the first unit: Ray buries what a constructor raises."""
+        try:
+            yield
+        except Exception as error:
             self.fault = f"the worker cannot be built: {type(error).__name__}: {error}"
             self.log.worker_not_built()
 

@@ -23,9 +23,10 @@ from benchmarks.gpu.memory import peak_memory, unless_out_of_memory
 from benchmarks.gpu.scale import Scale
 from benchmarks.matmul import SquareProduct
 from benchmarks.timing import interleaved, ratios, significant, spread
+from pipelines.scorers.fetching import CONFIG_FILE, WEIGHT_FILES, fetch_scorers
 from pipelines.scorers.interface import ImageBatch
-from pipelines.scorers.loading import fetch_scorers, load_scorers
-from pipelines.scorers.open_clip_models import CONFIG_FILE, WEIGHT_FILES, ClipModel
+from pipelines.scorers.loading import load_scorers
+from pipelines.scorers.open_clip_models import ClipModel
 from pipelines.scorers.settings import ClipSettings
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -1,12 +1,16 @@
 """The jobs that a configuration file describes; what one is made of is imported when it is asked for."""
 
+from __future__ import annotations
+
 import pkgutil
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.config import Config
-from pipelines.planned_run import PlannedRun
-from pipelines.unit_job import UnitJob
+
+if TYPE_CHECKING:
+    from pipelines.planned_run import PlannedRun
+    from pipelines.unit_job import UnitJob  # imports Ray
 
 MODELS = {
     "curate": "pipelines.curation.settings:CurateConfig",

@@ -16,6 +16,7 @@ from pipelines.budget import Node
 from pipelines.config import Resources
 from pipelines.plan import Unit
 from pipelines.unit_job import Stage, UnitJob
+from pipelines.worker import worker_class
 
 ROWS = 4
 """One of them may be a row that cannot be processed."""
@@ -83,8 +84,9 @@ class _StageTrial:
     stage: Stage
 
     def __call__(self, rows: pa.Table) -> Trial:
+        found = worker_class(self.stage.worker)
         began = time.monotonic()
-        worker = self.stage.worker(**self.stage.worker_args)
+        worker = found(**self.stage.worker_args)
         built = time.monotonic()
         result = worker.process(rows)
         return Trial(

@@ -22,6 +22,7 @@ from pipelines.ledger import Ledger
 from pipelines.plan import Unit
 from pipelines.planned_run import PlannedRun, planned_run
 from pipelines.reopening import recorded_config, refuse_other_input
+from pipelines.scorers.fetching import fetch_scorers
 from pipelines.shards import Shard, parquet_shard
 from pipelines.sources import ImageSource, open_source
 from pipelines.storage import child
@@ -90,11 +91,14 @@ def scoring_units(config: ScoreConfig, digests: dict[str, str], source: ImageSou
     )
     stages: tuple[Stage, ...] = (decoding,)
     if config.has_models:
-        from pipelines.curation.model_worker import ModelWorker  # imports torch
-
         models = on_cluster(config.models, cluster_nodes())
         arguments = {"settings": config.model_copy(update={"models": models}), "digests": digests}
-        stages = (decoding, Stage(worker=ModelWorker, worker_args=arguments, resources=models))
+        scoring = Stage(
+            worker="pipelines.curation.model_worker:ModelWorker",  # imports torch
+            worker_args=arguments,
+            resources=models,
+        )
+        stages = (decoding, scoring)
     return UnitJob(
         stages=stages,
         read=source.reader,
@@ -186,8 +190,4 @@ def _open_source(config: ScoreConfig) -> ImageSource:
 
 
 def _fetched(config: ScoreConfig) -> dict[str, str]:
-    if not config.has_models:
-        return {}
-    from pipelines.scorers.loading import fetch_scorers  # imports torch and open_clip
-
-    return fetch_scorers(config.scorers)
+    return fetch_scorers(config.scorers) if config.has_models else {}

@@ -8,17 +8,15 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from pipelines.models import fetch_model
 from pipelines.scorers.aesthetic import aesthetic_head
 from pipelines.scorers.clip import ClipScorer
+from pipelines.scorers.fetching import fetch_scorer
 from pipelines.scorers.heads import HeadScorer, read_layers
 from pipelines.scorers.hps import as_hps
 from pipelines.scorers.interface import ImageBatch, Scorer
 from pipelines.scorers.nsfw import nsfw_head
 from pipelines.scorers.open_clip_models import (
-    FOLDER_FILES,
     ClipModel,
-    architecture_config,
     load_file,
     load_folder,
 )
@@ -34,22 +32,6 @@ from pipelines.scorers.settings import (
 )
 from pipelines.scorers.state_dicts import load_state_dict
 from pipelines.scorers.watermark import WatermarkScorer
-from pipelines.weights import fetch_weights_file
-
-
-def fetch_scorers(settings: Sequence[ScorerSettings]) -> dict[str, str]:
-    """Fetch all weights to this node: the digest of each scorer's own, by the scorer's name.
-
-    Raises:
-        ModelError: Some cannot be fetched, or are others than the settings say.
-    """
-    digests = {}
-    for one in settings:
-        if isinstance(one, ClipSettings | HpsSettings) and is_file(one.model) and one.architecture:
-            architecture_config(one.architecture)
-        if isinstance(one, ModelSettings):
-            digests[one.name] = _fetch(one, one.sha256)[1]
-    return digests
 
 
 def load_scorers(
@@ -75,7 +57,7 @@ def load_scorers(
     clips: dict[str, ClipScorer] = {}
     for one in settings:
         if isinstance(one, ModelSettings):
-            path, _ = _fetch(one, digests[one.name])
+            path, _ = fetch_scorer(one, digests[one.name])
             scorers.append(_load(one, path, clips, device, batch_size, dtype))
         else:
             scorers += plain_scorers([one])
@@ -89,18 +71,6 @@ def score_images(scorers: Sequence[Scorer], batch: ImageBatch) -> pa.RecordBatch
     for scorer in scorers:
         columns |= scorer.score(batch)
     return pa.RecordBatch.from_arrays([columns[field.name] for field in fields], schema=pa.schema(fields))
-
-
-def _fetch(settings: ModelSettings, expected: str | None) -> tuple[Path, str]:
-    """Where the weights are on this node, and their digest."""
-    if not isinstance(settings, ClipSettings | HpsSettings):
-        file = fetch_weights_file(settings.weights, expected)
-        return file.path, file.digest
-    if is_file(settings.model):
-        file = fetch_weights_file(settings.model, expected)
-        return file.path, file.digest
-    model = fetch_model(settings.model, expected, names=FOLDER_FILES)
-    return model.folder, model.digest
 
 
 def _load(

@@ -17,20 +17,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from meissonic.text import TOKENIZER_FILES, Tokenizer
+from meissonic.model_folder import TOKENIZER_FILES
+from meissonic.text import Tokenizer
 from pipelines.models import ModelError
+from pipelines.scorers.fetching import CONFIG_FILE, WEIGHT_FILES
 from pipelines.scorers.preprocessing import Preprocessing
 from pipelines.scorers.state_dicts import fill, load_state_dict
 
-CONFIG_FILE = "open_clip_config.json"
-WEIGHT_FILES = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "open_clip_pytorch_model.bin",
-)
-"""In the order in which open_clip looks for them."""
-FOLDER_FILES = (CONFIG_FILE, *WEIGHT_FILES, *TOKENIZER_FILES, "tokenizer.json", "tokenizer.model")
-"""What counts of a folder: on the hub there lie the same weights in other libraries' forms, too."""
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 """open_clip's names; its layer norms stay in float32, as those of OpenAI do."""
 DEFAULT_CONTEXT_LENGTH = 77

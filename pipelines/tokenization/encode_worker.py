@@ -9,11 +9,14 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from meissonic.checkpoint import load_vq
+from meissonic.model_folder import VQ_NAMES
 from meissonic.vq import compile_encoder
 from pipelines.broken_device import ends_with_its_device
 from pipelines.clock import Clock
+from pipelines.models import fetch_model
 from pipelines.tokenization.settings import TokenizeConfig
-from pipelines.tokenization.vq import VQFacts, fetched_vq
+from pipelines.tokenization.vq import VQFacts
 from pipelines.worker import DeadLetter, WorkerResult
 from schemas.tokens import tokens_schema
 
@@ -35,7 +38,7 @@ class EncodeWorker:
             torch.set_num_threads(config.encoders.threads_per_actor)
         self.config, self.vq = config, vq
         self.dtype = getattr(torch, config.dtype)
-        self.model = fetched_vq(config.model, vq.digest).to(self.device)
+        self.model = load_vq(fetch_model(config.model, vq.digest, VQ_NAMES).folder).to(self.device)
         for part in (self.model.encoder, self.model.quant_conv):  # the codebook stays in float32
             part.to(self.dtype)
         # uncompiled group norms are slow on channels last, more than convolutions gain from it

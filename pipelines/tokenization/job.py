@@ -20,7 +20,6 @@ from pipelines.storage import child
 from pipelines.tally import Progress, RunSummary
 from pipelines.tokenization.buckets import Bucket, make_buckets
 from pipelines.tokenization.crop_worker import CropWorker
-from pipelines.tokenization.encode_worker import EncodeWorker
 from pipelines.tokenization.packing import PackTokens
 from pipelines.tokenization.settings import TokenizeConfig
 from pipelines.tokenization.vq import VQFacts, vq_facts
@@ -79,7 +78,11 @@ def tokenization_units(config: TokenizeConfig, vq: VQFacts, source: ImageSource)
         resources=config.croppers,
         name="crop",
     )
-    encoding = Stage(worker=EncodeWorker, worker_args={"config": config, "vq": vq}, resources=encoders)
+    encoding = Stage(
+        worker="pipelines.tokenization.encode_worker:EncodeWorker",  # imports torch
+        worker_args={"config": config, "vq": vq},
+        resources=encoders,
+    )
     return UnitJob(
         stages=(cropping, encoding),
         read=source.reader,

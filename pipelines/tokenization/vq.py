@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meissonic.checkpoint import VQ_NAMES, load_vq
-from meissonic.model_folder import CheckpointError
-from meissonic.vq import VQModel
+from meissonic.model_folder import VQ_NAMES, CheckpointError
 from pipelines.models import ModelError, fetch_model
 
 MAX_CODES = 2**16
@@ -34,6 +32,8 @@ def vq_facts(uri: str, expected_digest: str | None = None) -> VQFacts:
     Raises:
         ModelError: There is none, it is not complete, not the one expected, or has too many codes.
     """
+    from meissonic.checkpoint import load_vq  # imports torch, which those who are told the facts do not need
+
     fetched = fetch_model(uri, expected_digest, VQ_NAMES)
     try:
         config = load_vq(fetched.folder).config
@@ -44,8 +44,3 @@ def vq_facts(uri: str, expected_digest: str | None = None) -> VQFacts:
             f"{uri}: {config.num_vq_embeddings} codes; tokens are stored as uint16, {MAX_CODES} at most"
         )
     return VQFacts(digest=fetched.digest, factor=config.factor, codebook_size=config.num_vq_embeddings)
-
-
-def fetched_vq(uri: str, digest: str) -> VQModel:
-    """The VQ model on this node, in float32 on the CPU."""
-    return load_vq(fetch_model(uri, digest, VQ_NAMES).folder)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from meissonic import CheckpointError
-from meissonic.checkpoint import VQ_NAMES
 from meissonic.config import TransformerConfig
-from meissonic.model_folder import read_configs
+from meissonic.model_folder import VQ_NAMES, read_configs
 from pipelines.code_version import code_version
 from pipelines.config import differences, identity
 from pipelines.errors import LedgerError, RefusalError

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -115,6 +117,26 @@ def test_a_plan_is_told_without_writing_anything(call, tmp_path: Path) -> None: 
     assert not (tmp_path / "out").exists()
     told = json.loads(call("plan", "generate", "--config", CONFIG, *arguments, "--json").output)
     assert (told["units"], told["rows_left"], told["rate"]) == (2, 3, None)
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The modules that a command imports, from its start to its end."""
+    command = [sys.executable, "-X", "importtime", "-m", "jobs", *arguments]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    return {line.rpartition("|")[2].strip() for line in told.splitlines()}
+
+
+def test_help_waits_for_nothing_slow() -> None:
+    modules = imported_by("--help")
+    assert "jobs.doctor" in modules
+    assert not modules & {"ray", "pyarrow", "pandas", "torch"}
+
+
+def test_a_generation_is_planned_without_what_its_workers_compute_with(tmp_path: Path) -> None:
+    settings = ["--set", prompt_file(tmp_path, prompt=["a"]), "--set", f"output={tmp_path / 'out'}"]
+    modules = imported_by("plan", "generate", "--config", "jobs/configs/demo.yaml", *settings)
+    assert {"pipelines.generate", "pipelines.scorers.fetching"} <= modules
+    assert not modules & {"torch", "torchvision", "open_clip", "tokenizers", "scipy"}
 
 
 def test_status_and_gc_of_a_run(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -12,10 +12,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 from jobs.weights_command import weights_group
-from meissonic.checkpoint import RELEASED_NAMES
+from meissonic.model_folder import RELEASED_NAMES
 from pipelines.config import load_config
 from pipelines.models import fetch_model
-from pipelines.scorers.open_clip_models import FOLDER_FILES
+from pipelines.scorers.fetching import FOLDER_FILES
 from pipelines.scorers.settings import AestheticSettings
 from pipelines.storage import open_storage
 from pipelines.weights import fetch_weights_file

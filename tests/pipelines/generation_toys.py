@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from pipelines.config import Resources
 from pipelines.generation_config import GenerateConfig, SamplerSettings, with_model_settings
-from pipelines.generation_worker import GenerationModels, GenerationWorker
+from pipelines.generation_models import GenerationModels
+from pipelines.generation_worker import GenerationWorker
 from pipelines.images import encode_image
 from pipelines.models import folder_digest
 from pipelines.prompts import canonical

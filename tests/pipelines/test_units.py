@@ -165,6 +165,7 @@ def test_a_program_fault_stops_the_job_with_the_original_error(source: str, tmp_
     ("worker", "message"),
     [
         (Unloadable, r"cannot be built: FileNotFoundError: weights\.safetensors is missing"),
+        ("pipelines.no_module:Worker", "cannot be built: ModuleNotFoundError: No module named"),
         pytest.param(
             DeadlyToBuild,
             "process died 4 times while it was built; it may need more memory",
@@ -173,7 +174,7 @@ def test_a_program_fault_stops_the_job_with_the_original_error(source: str, tmp_
     ],
 )
 def test_a_worker_that_cannot_be_built_stops_the_job(
-    source: str, tmp_path: Path, worker: type[Worker], message: str
+    source: str, tmp_path: Path, worker: type[Worker] | str, message: str
 ) -> None:
     ledger = square_ledger(str(tmp_path / "out"), source)
     with pytest.raises(JobFailedError, match=message):

@@ -48,7 +48,7 @@ def square_ledger(output: str, source: str, unit_rows: int = 5, scale: int = 1) 
 
 
 def square_job(
-    source: str, worker: type[Worker], *, resources: Resources = ONE_CPU, **worker_args: object
+    source: str, worker: type[Worker] | str, *, resources: Resources = ONE_CPU, **worker_args: object
 ) -> UnitJob:
     """The job that squares the input's values."""
     read = partial(read_unit, find_parquet(source).storage)

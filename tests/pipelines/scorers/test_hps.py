@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.scorers.loading import fetch_scorers, load_scorers, score_images
+from pipelines.scorers.fetching import fetch_scorers
+from pipelines.scorers.loading import load_scorers, score_images
 from pipelines.scorers.settings import HpsSettings
 from tests.pipelines.scorers.tiny_clip import (
     ARCHITECTURE,

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from pipelines.config import Config, ConfigError, build_config
 from pipelines.models import ModelError
-from pipelines.scorers.loading import fetch_scorers, load_scorers, score_images
+from pipelines.scorers.fetching import fetch_scorers
+from pipelines.scorers.loading import load_scorers, score_images
 from pipelines.scorers.settings import Scorers, needs_model, scorer_fields
 from tests.pipelines.scorers.test_heads import random_layers, with_norm
 from tests.pipelines.scorers.tiny_clip import WIDTH, batch_of, natural, save_folder

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
-from meissonic.text import TOKENIZER_FILES
+from meissonic.model_folder import TOKENIZER_FILES
 from pipelines.scorers.interface import ImageBatch
 
 TOKENIZER = Path(__file__).parents[2] / "assets" / "golden" / "tiny" / "tokenizer"

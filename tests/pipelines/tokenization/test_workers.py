@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,11 @@ def test_what_was_cut_off_before_counts_too() -> None:
     table, _ = crop([row])
     assert (table["original_width"][0].as_py(), table["original_height"][0].as_py()) == (400, 300)
     assert table["crops"][0].as_py()[0]["left"] == 8
+
+
+def test_croppers_do_not_wait_for_torch() -> None:
+    code = "import sys, pipelines.tokenization.crop_worker; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("size", [None, "wide", -3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from meissonic.checkpoint import VQ_NAMES
+from meissonic.model_folder import VQ_NAMES
 from pipelines.config import build_config
 from pipelines.models import PROJECT, folder_digest
 from pipelines.training.job import stage_uri
