@@ -15,10 +15,13 @@ import click
 from jobs.command import FAILED, command, config_option, json_option, overrides_option, run_and_tell
 from jobs.curation import curate_command, retry_scoring, score_command, select_command
 from jobs.doctor import doctor_command
+from jobs.packaging import package_command, retry_packaging
 from jobs.ray_session import connect
+from jobs.report import report_command
 from jobs.submission import list_command, logs_command, stop_command, submit_command
 from jobs.tokenization import retry_tokenization, tokenize_command
 from jobs.training import export_command, train_command
+from jobs.view import view_command
 from jobs.weights_command import weights_group
 from pipelines.config import load_config
 
@@ -54,7 +57,8 @@ def retry_command(output: str, overrides: tuple[str, ...]) -> None:
     """Run the failed rows of the job in OUTPUT again, with its models and settings."""
     from pipelines.ledger import Ledger
 
-    other = {"score": retry_scoring, "tokenize": retry_tokenization}.get(Ledger.load(output).spec.job)
+    retries = {"package": retry_packaging, "score": retry_scoring, "tokenize": retry_tokenization}
+    other = retries.get(Ledger.load(output).spec.job)
     if other is not None:
         other(output, overrides)
         return
@@ -172,7 +176,10 @@ for added in (
     tokenize_command,
     train_command,
     export_command,
+    report_command,
+    package_command,
     weights_group,
+    view_command,
     doctor_command,
     submit_command,
     list_command,

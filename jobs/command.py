@@ -62,12 +62,27 @@ class BulkJob(Protocol):
 
 
 def run_and_tell(job: BulkJob, label: str, results: str) -> None:
-    """Run a job with its progress shown, and print what became of it; names as in `pipelines.progress`."""
+    """Run a job with its progress shown, print what became of it, write its report.
+
+    Args:
+        job: The job.
+        label: What an input row is, as in `pipelines.progress`.
+        results: What a result row is.
+    """
     from pipelines.progress import show_progress, summary_text
 
     with show_progress(label, results) as on_progress:
         summary = job.run(on_progress)
     click.echo(summary_text(summary, label, results))
+    tell_report(summary.output)
+
+
+def tell_report(output: str) -> None:
+    """Write the page of a job that has ended, and say where it is."""
+    from pipelines.reports.writing import try_to_write_report
+
+    if (uri := try_to_write_report(output)) is not None:
+        click.echo(f"report: {uri}")
 
 
 overrides_option = click.option(

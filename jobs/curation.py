@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from jobs.command import command, config_option, json_option, overrides_option, run_and_tell
+from jobs.command import command, config_option, json_option, overrides_option, run_and_tell, tell_report
 from jobs.ray_session import connect
 from pipelines.config import load_config
 
@@ -58,20 +58,18 @@ def curate_command(path: str | None, overrides: tuple[str, ...], until: str) -> 
     with show_progress("images", "scored") as on_progress:
         summary = curation.score(on_progress)
     click.echo(summary_text(summary, "images", "scored"))
-    if until == "score":
-        return
-    found = curation.find_duplicates()
-    pairs = ", ".join(f"{count:,} {kind}" for kind, count in found.pairs.items())
-    click.echo(f"{found.output}: {pairs or 'no'} pairs of duplicates among {found.images:,} images")
-    if until == "dedup":
-        return
-    click.echo(funnel_text(curation.select()))
-    if until == "select":
-        return
-    with show_progress("images", "written") as on_progress:
-        exported = curation.export(on_progress)
-    if exported is not None:
-        click.echo(summary_text(exported, "images", "written", can_retry=False))
+    if until != "score":
+        found = curation.find_duplicates()
+        pairs = ", ".join(f"{count:,} {kind}" for kind, count in found.pairs.items())
+        click.echo(f"{found.output}: {pairs or 'no'} pairs of duplicates among {found.images:,} images")
+    if until in ("select", "export"):
+        click.echo(funnel_text(curation.select()))
+    if until == "export":
+        with show_progress("images", "written") as on_progress:
+            exported = curation.export(on_progress)
+        if exported is not None:
+            click.echo(summary_text(exported, "images", "written", can_retry=False))
+    tell_report(curation.config.output)
 
 
 @click.command("select")
@@ -96,8 +94,8 @@ def select_command(
 
     `--set rules.0.min=512` changes the recipe.
     """
-    from pipelines.curation.comparing import compare_selections
     from pipelines.curation.layout import selection_inputs, selection_uri
+    from pipelines.reports.comparison import compare_selections
     from pipelines.selection import Recipe, funnel_text, select
     from pipelines.selection.compare import comparison_text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jobs.command import command, config_option, overrides_option
+from jobs.command import command, config_option, overrides_option, tell_report
 from jobs.ray_session import connect
 from pipelines.config import load_config
 
@@ -58,4 +58,5 @@ def train_command(path: str | None, overrides: tuple[str, ...]) -> None:
     with show_training() as on_progress:
         result = training.run(on_progress)
     click.echo(f"{result.checkpoint}: {result.num_steps:,} steps, {result.steps_run:,} of them by this run")
+    tell_report(config.output)
     click.echo(f"next: python -m jobs export {config.output} FOLDER")

@@ -1,7 +1,7 @@
 """The masked-image-modelling objective: masking rates, masks, conditioning dropout and the loss.
 
-Shapes: B batch, N positions, M masked positions, H x W grid, V codes. Source: arXiv 2410.08261 and MaskGIT
-(Chang et al., 2022).
+Shapes: B batch, N positions, M masked positions, H x W grid, V codes, K bins of masking rates. Source:
+arXiv 2410.08261 and MaskGIT (Chang et al., 2022).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from meissonic.training_noise import Stream, TrainingNoise
 IGNORED = -100
 """Label of a position that has no part in the loss."""
 TIMESTEP_SCALE = 1000
+RATE_BINS = ("0-0.2", "0.2-0.4", "0.4-0.6", "0.6-0.8", "0.8-1")
+"""Masking rates that are told together, all of one width."""
 NO_DECAY = ("bias", "layer_norm.weight", "mlm_ln.weight", "embeddings.weight")
 
 
@@ -109,6 +111,26 @@ def drop_conditions(
 def masked_cross_entropy(logits_MV: Tensor, labels_M: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of each masked position, in float32, [M]; the loss is their mean over a whole batch."""
     return F.cross_entropy(logits_MV.float(), labels_M, reduction="none", label_smoothing=label_smoothing)
+
+
+def losses_by_rate(loss_M: Tensor, masked_BN: Tensor, rate_B: Tensor) -> Tensor:
+    """What a loss consists of, for each of `RATE_BINS`: the sum over its masked positions, and their number.
+
+    Sums are made in a fixed order, and nothing waits for the device.
+
+    Args:
+        loss_M: of each masked position, sample after sample.
+        masked_BN: which those are.
+        rate_B: masking rates of the samples.
+
+    Returns:
+        float32 [K, 2].
+    """
+    loss_BN = torch.zeros(masked_BN.shape, device=loss_M.device).masked_scatter(masked_BN, loss_M)
+    sums_B2 = torch.stack([loss_BN.sum(1), masked_BN.sum(1)], 1)
+    bin_B = (rate_B * len(RATE_BINS)).long().clip(max=len(RATE_BINS) - 1)
+    is_in_KB = torch.arange(len(RATE_BINS), device=rate_B.device)[:, None] == bin_B
+    return torch.where(is_in_KB[:, :, None], sums_B2, 0.0).sum(1)
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -1,7 +1,7 @@
 """What is trained: tokens of images and ids of captions in, the objective's loss out.
 
 Shapes: B samples of a micro-batch, H x W token grid, N positions, M masked positions of all samples, L text
-positions, D width, V codes.
+positions, D width, V codes, K bins of masking rates.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from meissonic.objective import (
     IGNORED,
     ObjectiveConfig,
     drop_conditions,
+    losses_by_rate,
     mask_tokens,
     masked_cross_entropy,
 )
@@ -90,8 +91,13 @@ class MaskedImageModel(nn.Module):
         self.register_buffer("empty_ids_1L", empty_ids_L[None], persistent=False)
         self._frozen_empty: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, batch: TrainingBatch) -> Tensor:
-        """Sum of the cross-entropies over the masked positions of these samples, a float32 scalar."""
+    def forward(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """The objective on these samples.
+
+        Returns:
+            Sum of the cross-entropies over the masked positions, a float32 scalar; and, without gradients,
+            what it consists of by masking rate, as `losses_by_rate` gives it, [K, 2].
+        """
         noise = TrainingNoise(self.seed, batch.index, batch.slots_B)
         text, pooled = self._conditions(batch)
         drop_B = noise.uniform(Stream.DROP) < self.config.drop_rate
@@ -102,11 +108,14 @@ class MaskedImageModel(nn.Module):
         masked_BN = labels_BN != IGNORED
         hidden_MD, labels_M = hidden_BND[masked_BN], labels_BN[masked_BN]
         summed = torch.zeros((), device=hidden_MD.device)
+        parts = list[Tensor]()
         for hidden, labels in zip(
             torch.split(hidden_MD, LOSS_CHUNK), torch.split(labels_M, LOSS_CHUNK), strict=True
         ):
-            summed = summed + self._cross_entropy(hidden, labels, self.config.label_smoothing).sum()
-        return summed
+            loss = self._cross_entropy(hidden, labels, self.config.label_smoothing)
+            summed = summed + loss.sum()
+            parts.append(loss.detach())
+        return summed, losses_by_rate(torch.cat(parts), masked_BN, rate_B)
 
     @torch.no_grad()
     def losses(self, batch: TrainingBatch, rate_B: Tensor) -> tuple[Tensor, Tensor]:

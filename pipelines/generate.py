@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 from meissonic import CheckpointError
 from pipelines.budget import cluster_nodes, on_cluster
-from pipelines.dataset_card import write_card
+from pipelines.cards.generation import write_card
 from pipelines.generation_config import GenerateConfig, with_model_settings
 from pipelines.generation_models import GenerationModels
 from pipelines.ledger import Ledger
@@ -63,7 +63,7 @@ class GenerationJob:
         job = generation_units(self.config, self.models, self.prompts)
         summary = run_units(job, self.ledger, on_progress, sample=sample)
         if summary.manifest:
-            write_card(self.ledger.storage, self.config, self.models.model_digest, summary)
+            write_card(self.ledger, self.config, self.models, summary)
         return summary
 
 

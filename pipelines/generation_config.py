@@ -10,6 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_va
 from meissonic import SamplerConfig
 from meissonic.model_folder import read_generation_config
 from pipelines.best_of import BestOf, check_best_of
+from pipelines.cards.settings import CardSettings
 from pipelines.config import Config, Operational, Resources
 from pipelines.images import ImageFormat, RowImages
 from pipelines.scorers.settings import Scorers, scorer_fields
@@ -96,6 +97,7 @@ class GenerateConfig(Config):
             hangs becomes a dead letter.
         max_failure_rate: The job stops when more than this part of the rows fails.
         failure_rate_rows: Rows to see before it does.
+        card: What the dataset card says of licence and origin.
     """
 
     prompts: Annotated[str, Operational()]
@@ -125,6 +127,7 @@ class GenerateConfig(Config):
     unit_timeout_s: Annotated[float, Operational()] = Field(default=3600.0, gt=0)
     max_failure_rate: Annotated[float, Operational()] = Field(default=0.5, ge=0, le=1)
     failure_rate_rows: Annotated[int, Operational()] = Field(default=200, ge=1)
+    card: Annotated[CardSettings, Operational()] = CardSettings()
 
     @field_validator("best_of")
     @classmethod

@@ -1,11 +1,13 @@
 """Parquet inputs: which objects there are, and the rows of a unit."""
 
 import functools
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,6 +27,7 @@ _METADATA_LIMITS = {
 }
 _VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 4}
 """Of a decoded value, at least: runs of equal ones take next to nothing in the file."""
+_STREAMED_BYTES = 1 << 20
 _THREADS = 16
 _CACHED_BYTES = 256 << 20
 
@@ -40,6 +43,19 @@ class ParquetInput:
 
     storage: Storage
     objects: list[InputObject]
+
+    def located(self, ordinals: Iterable[int]) -> Iterator[tuple[InputObject, list[int], list[int]]]:
+        """Where rows are that are known by their place among all rows.
+
+        Yields:
+            Of each object that holds some: the object, their numbers in it, ascending, and their ordinals.
+        """
+        wanted = np.array(sorted(set(ordinals)), np.int64)
+        starts = np.cumsum([0, *(item.rows for item in self.objects)])
+        places = np.searchsorted(starts, wanted, side="right") - 1
+        for place in np.unique(places).tolist():
+            own = wanted[places == place]
+            yield self.objects[place], (own - starts[place]).tolist(), own.tolist()
 
 
 def find_parquet(uri: str) -> ParquetInput:
@@ -107,26 +123,56 @@ def read_unit(storage: Storage, unit: Unit, columns: Sequence[str] | None = None
 def read_batches(
     found: ParquetInput, columns: Sequence[str], batch_rows: int = 65_536
 ) -> Iterator[pa.RecordBatch]:
-    """These columns of all rows, object by object, some rows at a time."""
-    for item in found.objects:
+    """These columns of all rows in order, some rows at a time; many small objects are read at once."""
+
+    def read(item: InputObject) -> Iterator[pa.RecordBatch]:
         with found.storage.open(item.path) as stream:
             file = open_parquet(stream, found.storage.uri_of(item.path))
             yield from file.iter_batches(batch_rows, columns=list(columns))
 
+    with ThreadPoolExecutor(_THREADS) as pool:
+        ahead: deque[Future[list[pa.RecordBatch]] | InputObject] = deque()
+        for item in found.objects:
+            ahead.append(item if item.rows > batch_rows else pool.submit(lambda one: list(read(one)), item))
+            if len(ahead) > _THREADS:
+                yield from _batches(ahead.popleft(), read)
+        while ahead:
+            yield from _batches(ahead.popleft(), read)
 
-def open_parquet(stream: BinaryIO, where: str) -> pq.ParquetFile:
+
+def _batches(
+    one: Future[list[pa.RecordBatch]] | InputObject, read: Callable[[InputObject], Iterator[pa.RecordBatch]]
+) -> Iterator[pa.RecordBatch]:
+    return read(one) if isinstance(one, InputObject) else iter(one.result())
+
+
+def schema_of(found: ParquetInput) -> pa.Schema:
+    """The columns of the first object, and so of all where one job has made them."""
+    first = found.objects[0].path
+    with found.storage.open(first) as stream:
+        return open_parquet(stream, found.storage.uri_of(first)).schema_arrow
+
+
+def open_parquet(stream: BinaryIO, where: str, *, whole_groups: bool = True) -> pq.ParquetFile:
     """A Parquet file whose metadata asks for nothing out of proportion, before anything of it is decoded.
 
     What the metadata declares is bounded, not what the pages hold in the end: a text that a dictionary
     repeats counts once. Metadata of single column chunks is left alone: where it is damaged, pyarrow ends
     the process instead of raising an error.
 
+    Args:
+        stream: The file.
+        where: What it is called in errors.
+        whole_groups: Whether to fetch all of a row group's columns that are read at once. For few rows of a
+            large row group, bit by bit takes less memory.
+
     Raises:
         PlanError: It is not Parquet; its counts contradict each other; it has too many columns, or too large
             a row group.
     """
     try:
-        file = pq.ParquetFile(stream, pre_buffer=True, **_METADATA_LIMITS)
+        buffer_size = 0 if whole_groups else _STREAMED_BYTES
+        file = pq.ParquetFile(stream, pre_buffer=whole_groups, buffer_size=buffer_size, **_METADATA_LIMITS)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{where}: not a Parquet file ({_one_line(error)}); remove or replace it") from error
     metadata = file.metadata

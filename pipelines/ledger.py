@@ -71,7 +71,7 @@ class Ledger:
         ledger = cls(storage=storage, spec=spec)
         request = {"format": FORMAT, "plan": plan_digest(plan)} | ledger._spec_json()
         probe(storage)
-        _refuse_foreign_files(storage)
+        refuse_foreign_files(storage)
         storage.create(RUN_PATH, json_bytes(request))
         # Read back in any case: some servers ignore the condition, and then the last writer has won.
         found = parse_json(storage.read(RUN_PATH), storage.uri_of(RUN_PATH))
@@ -198,7 +198,12 @@ def _object_rows(plan: Plan) -> dict[str, str]:
     return {o["path"]: f"{o['row_stop_max']} rows, {o['fingerprint']}" for o in objects.to_pylist()}
 
 
-def _refuse_foreign_files(storage: Storage) -> None:
+def refuse_foreign_files(storage: Storage) -> None:
+    """That a folder holds a run or nothing, before anything is written there.
+
+    Raises:
+        LedgerError: It holds something else.
+    """
     if storage.exists(RUN_PATH):
         return
     for entry in storage.list():

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.generation_config import Images
 from pipelines.plan import Unit
 from pipelines.scorers.settings import EMBEDDING
 from pipelines.shards import Shard, parquet_shard
 from pipelines.webdataset import json_member, tar_bytes
-from schemas.generations import GENERATIONS
-
-if TYPE_CHECKING:
-    from pipelines.generation_config import Images  # imports torch, which tasks that write do not need
-
-NOT_IN_JSON = ("image", "tokens")
-"""With the embeddings what is only in Parquet: large, and no use as text."""
+from schemas.generations import GENERATIONS, TOKENS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +65,7 @@ class PackImages:
 
 def _members(table: pa.Table, names: list[str], encoded: list[bytes]) -> Iterator[tuple[str, bytes]]:
     """Image, `.txt` with the prompt and `.json` with the other columns of each sample."""
-    facts = table.select([f.name for f in table.schema if not _is_large(f)]).to_pylist()
+    facts = table.select([f.name for f in table.schema if not is_large(f)]).to_pylist()
     for name, data, row in zip(names, encoded, facts, strict=True):
         key = row[GENERATIONS.names[0]]
         yield name, data
@@ -79,5 +73,6 @@ def _members(table: pa.Table, names: list[str], encoded: list[bytes]) -> Iterato
         yield f"{key}.json", json_member(row)
 
 
-def _is_large(field: pa.Field) -> bool:
-    return field.name in NOT_IN_JSON or field.type.equals(EMBEDDING)
+def is_large(field: pa.Field) -> bool:
+    """Whether a column is only in Parquet: images, token grids and embeddings are of no use as text."""
+    return field.name == "image" or field.type in (EMBEDDING, TOKENS.type)

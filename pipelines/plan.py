@@ -17,7 +17,7 @@ from pipelines.errors import RefusalError
 from schemas.units import PLAN
 
 _BATCH_UNITS = 4096
-_SHARD_NAME = re.compile(r"(\d{5,})(?:-r(\d+))?(?![\d-])")
+_SHARD_NAME = re.compile(r"(?:train-)?(\d{5,})(?:-r(\d+))?(?:-of-\d{5,})?(?![\d-])")
 
 
 class PlanError(RefusalError):
@@ -62,6 +62,25 @@ class Unit:
     row_start: int
     row_stop: int
     rows: tuple[int, ...] | None = None
+
+    @classmethod
+    def of_rows(cls, path: str, fingerprint: str, numbers: Sequence[int]) -> "Unit":
+        """Some rows of an object, in the form that readers take; it is in no plan.
+
+        Args:
+            path: Of the object.
+            fingerprint: Of it.
+            numbers: Of the rows within it, ascending, at least one.
+        """
+        return cls(
+            id=path,
+            position=0,
+            path=path,
+            fingerprint=fingerprint,
+            row_start=numbers[0],
+            row_stop=numbers[-1] + 1,
+            rows=tuple(numbers),
+        )
 
     @property
     def row_numbers(self) -> Sequence[int]:
@@ -151,7 +170,7 @@ class Plan(Sequence[Unit]):
     def index_of_output(self, path: str) -> int | None:
         """The index of the unit that an object `data/NAME…` or `failed/NAME…` is of; None if of none.
 
-        NAME is the unit's id, or its `shard_name`.
+        NAME is the unit's id, or its `shard_name`, alone or as in `train-00000-of-00012`.
         """
         name = path.split("/")[1].partition(".")[0]
         index = self.index_of(name)

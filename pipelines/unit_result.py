@@ -131,7 +131,8 @@ def _columns(table: pa.Table, *names: str) -> list[tuple[Any, ...]]:
 def _check_paths(unit: Unit, shards: Sequence[Shard]) -> None:
     for shard in shards:
         folder, _, name = shard.path.partition("/")
-        if folder != "data" or re.split(r"[./_]", name)[0] not in (unit.id, unit.shard_name):
+        stem = re.sub(r"^train-(.+)-of-\d{5,}$", r"\1", re.split(r"[./_]", name)[0])
+        if folder != "data" or stem not in (unit.id, unit.shard_name):
             raise LedgerError(
                 f"unit {unit.id}: shard '{shard.path}' must be named data/{unit.id}.suffix or "
                 f"data/{unit.shard_name}.suffix; correct the job's pack"

@@ -63,6 +63,11 @@ class PassingWebError(WebError):
         self.retry_after_s = retry_after_s
 
 
+def is_url(text: str) -> bool:
+    """Whether it is an http or https URL, as far as its scheme tells."""
+    return text.partition("://")[0].lower() in PORTS and "://" in text
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manners:
     """How a fetch presents itself, and what it honours.

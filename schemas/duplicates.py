@@ -2,12 +2,14 @@
 
 import pyarrow as pa
 
+from schemas.described import described, required
+
 PAIRS = pa.schema(
     [
-        pa.field("kind", pa.string(), nullable=False),  # "exact", "near" or "semantic"
-        pa.field("a", pa.string(), nullable=False),  # row_id
-        pa.field("b", pa.string(), nullable=False),  # row_id; where `against` is set, there
-        pa.field("against", pa.string()),  # the other dataset's URI; null within the dataset
-        pa.field("distance", pa.float32(), nullable=False),  # 0; bits that differ; 1 - cosine
+        required("kind", pa.string(), "exact, near or semantic"),
+        required("a", pa.string(), "row_id of one image"),
+        required("b", pa.string(), "row_id of the other; where `against` is set, there"),
+        described("against", pa.string(), "URI of the other dataset; null within the dataset"),
+        required("distance", pa.float32(), "0 if exact; bits that differ; 1 - cosine"),
     ]
 )

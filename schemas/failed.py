@@ -2,13 +2,15 @@
 
 import pyarrow as pa
 
+from schemas.described import required
+
 FAILED = pa.schema(
     [
-        pa.field("row_id", pa.string(), nullable=False),
-        pa.field("stage", pa.string(), nullable=False),
-        pa.field("error_type", pa.string(), nullable=False),
-        pa.field("message", pa.string(), nullable=False),
-        pa.field("path", pa.string(), nullable=False),  # input object, relative to the input's root
-        pa.field("row", pa.int64(), nullable=False),  # row number within that object
+        required("row_id", pa.string(), "id of the input row"),
+        required("stage", pa.string(), "what was being done"),
+        required("error_type", pa.string(), "name of the error's type"),
+        required("message", pa.string(), "what was wrong; the same in every run"),
+        required("path", pa.string(), "input object, relative to the input's root"),
+        required("row", pa.int64(), "row number within that object"),
     ]
 )

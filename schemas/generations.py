@@ -4,43 +4,45 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from schemas.described import described, required
 from schemas.prompts import IMAGE, SHOWN_AS_IMAGES
 
 TOKEN = pa.uint16()
 
 GENERATIONS = pa.schema(
     [
-        pa.field("sample_id", pa.string(), nullable=False),
-        pa.field("prompt_id", pa.string(), nullable=False),
-        pa.field("sample_index", pa.int32(), nullable=False),  # 0 to num_images - 1
-        pa.field("prompt", pa.string(), nullable=False),
-        pa.field("negative_prompt", pa.string(), nullable=False),
-        pa.field("seed", pa.int64(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),  # pixels
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("num_steps", pa.int32(), nullable=False),
-        pa.field("guidance_scale", pa.float64(), nullable=False),
-        pa.field("temperature", pa.float64(), nullable=False),  # of the confidence noise, at the first step
-        pa.field("temperature_end", pa.float64(), nullable=False),  # at the last
-        pa.field("softmax_temperature", pa.float64(), nullable=False),
-        pa.field("masking_schedule", pa.string(), nullable=False),
-        pa.field("approximations", pa.string()),  # JSON: what made it another sampler than the released one
-        pa.field("score", pa.float64(), nullable=False),  # that was asked for; the image's own is a scorer's
-        pa.field("strength", pa.float64()),  # image-to-image only
-        pa.field("source_image_id", pa.string()),  # SHA-256 of the start image's encoded bytes
-        pa.field("source_mask_id", pa.string()),
-        pa.field("model_id", pa.string(), nullable=False),
-        pa.field("model_digest", pa.string(), nullable=False),
-        pa.field("image", IMAGE),  # nullable, as the Image feature of Hugging Face datasets is
+        required("sample_id", pa.string(), "hash of prompt, index, seed, settings and model: unique"),
+        required("prompt_id", pa.string(), "the prompt table's own, or a hash of its row"),
+        required("sample_index", pa.int32(), "among the images of its prompt, 0 to num_images - 1"),
+        required("prompt", pa.string(), "text that the image was made for"),
+        required("negative_prompt", pa.string(), "text that guidance leads away from; empty for none"),
+        required("seed", pa.int64(), "of the sample's noise"),
+        required("width", pa.int32(), "pixels"),
+        required("height", pa.int32(), "pixels"),
+        required("num_steps", pa.int32(), "sampling steps"),
+        required("guidance_scale", pa.float64(), "of classifier-free guidance; none at 1 or below"),
+        required("temperature", pa.float64(), "of the confidence noise, at the first step"),
+        required("temperature_end", pa.float64(), "of the confidence noise, at the last step"),
+        required("softmax_temperature", pa.float64(), "divides the logits before a code is drawn"),
+        required("masking_schedule", pa.string(), "how fast positions were decided: cosine or linear"),
+        described("approximations", pa.string(), "JSON: what made it another sampler than the released one"),
+        required("score", pa.float64(), "quality that was asked for; the image's own is a scorer's"),
+        described("strength", pa.float64(), "of image-to-image, in (0, 1]; null without a start image"),
+        described("source_image_id", pa.string(), "SHA-256 of the start image's bytes; null without one"),
+        described("source_mask_id", pa.string(), "SHA-256 of the mask's bytes; null without one"),
+        required("model_id", pa.string(), "the model's name"),
+        required("model_digest", pa.string(), "SHA-256 over the model's files"),
+        # nullable, as the Image feature of Hugging Face datasets is
+        described("image", IMAGE, "bytes and name, or the path from data/ on; null where it is not kept"),
     ]
 )
 IMAGE_SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 """Of image files, and of the images in WebDataset shards, by their format."""
-TOKENS = pa.field("tokens", pa.list_(pa.list_(TOKEN)), nullable=False)
+TOKENS = required("tokens", pa.list_(pa.list_(TOKEN)), "VQ codes: rows of the grid")
 """Rows of the token grid; where the job keeps them."""
 RANKS = [
-    pa.field("rank", pa.int32(), nullable=False),  # 0 for the best of the prompt's images
-    pa.field("kept", pa.bool_(), nullable=False),  # whether it is among the best; a loser may have no image
+    required("rank", pa.int32(), "among the images of its prompt, 0 for the best"),
+    required("kept", pa.bool_(), "whether it is among the best; others may have no image"),
 ]
 """Where a job keeps the best of a prompt's images."""
 
@@ -60,7 +62,7 @@ def generations_schema(
         ValueError: Two columns would have the same name.
     """
     fields = [*GENERATIONS, *([TOKENS] if tokens else []), *scores, *(RANKS if ranks else [])]
-    fields += [pa.field(field.name, field.type) for field in passed_through]
+    fields += [described(f.name, f.type, "of the prompt table, as it was there") for f in passed_through]
     names = [field.name for field in fields]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(

@@ -4,19 +4,22 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from schemas.described import described, required
+from schemas.prompts import IMAGE
+
 SOURCE_ROWS = pa.schema(
     [
-        pa.field("row_id", pa.string(), nullable=False),  # "object:row number", unique in the input
-        pa.field("source_path", pa.string(), nullable=False),  # input object, relative to the input's root
-        pa.field("source_row", pa.int64(), nullable=False),  # row or sample number within it
-        pa.field("key", pa.string(), nullable=False),  # the sample's name in the source
-        pa.field("uid", pa.string(), nullable=False),  # 128 bits in hexadecimal: the source's, or of row_id
-        pa.field("caption", pa.string()),
-        pa.field("image_path", pa.string()),  # file, archive member or URL that the image is from
-        pa.field("encoded", pa.large_binary()),  # the image's bytes; null where there is a fault
-        pa.field("fault_stage", pa.string()),  # "read" or "fetch"; null where there is none
-        pa.field("fault_type", pa.string()),
-        pa.field("fault_message", pa.string()),  # the same in every run
+        required("row_id", pa.string(), "object and row number, unique in the input"),
+        required("source_path", pa.string(), "input object, relative to the input's root"),
+        required("source_row", pa.int64(), "row or sample number within that object"),
+        required("key", pa.string(), "the sample's name in the source"),
+        required("uid", pa.string(), "128 bits in hexadecimal: the source's own, or of row_id"),
+        described("caption", pa.string(), "text of the image; null where it has none"),
+        described("image_path", pa.string(), "file, archive member or URL that the image is from"),
+        described("encoded", pa.large_binary(), "the image's bytes; null where there is a fault"),
+        described("fault_stage", pa.string(), "read or fetch; null where there is no fault"),
+        described("fault_type", pa.string(), "name of the error's type"),
+        described("fault_message", pa.string(), "what was wrong; the same in every run"),
     ]
 )
 """What a source gives for each image; columns of the source that are not known follow."""
@@ -24,25 +27,39 @@ SOURCE_ROWS = pa.schema(
 IMAGE_FACTS = pa.schema(
     [
         *(SOURCE_ROWS.field(name) for name in ("row_id", "source_path", "source_row", "key", "uid")),
-        pa.field("image_id", pa.string(), nullable=False),  # SHA-256 of the encoded bytes, in hexadecimal
+        required("image_id", pa.string(), "SHA-256 of the source's encoded bytes, in hexadecimal"),
         SOURCE_ROWS.field("caption"),
         SOURCE_ROWS.field("image_path"),
-        pa.field("format", pa.string(), nullable=False),  # "jpeg", "png", …
-        pa.field("mode", pa.string(), nullable=False),  # of the stored pixels, in Pillow's terms
-        pa.field("width", pa.int32(), nullable=False),  # pixels, upright
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("aspect", pa.float32(), nullable=False),  # width / height
-        pa.field("min_side", pa.int32(), nullable=False),  # pixels of the shorter side
-        pa.field("size_bytes", pa.int64(), nullable=False),
-        pa.field("bytes_per_pixel", pa.float32(), nullable=False),
-        pa.field("num_frames", pa.int32(), nullable=False),  # more than 1: animated, the first frame counts
-        pa.field("has_alpha", pa.bool_(), nullable=False),
+        required("format", pa.string(), "of the source's file: jpeg, png, …"),
+        required("mode", pa.string(), "of the stored pixels, in Pillow's terms"),
+        required("width", pa.int32(), "pixels, of the upright image"),
+        required("height", pa.int32(), "pixels, of the upright image"),
+        required("aspect", pa.float32(), "width / height"),
+        required("min_side", pa.int32(), "pixels of the shorter side"),
+        required("size_bytes", pa.int64(), "of the source's file"),
+        required("bytes_per_pixel", pa.float32(), "of the source's file"),
+        required("num_frames", pa.int32(), "more than 1: animated, the first counts"),
+        required("has_alpha", pa.bool_(), "whether it had transparency"),
     ]
 )
 """What decoding tells of each image; the scorers' columns and the source's unknown ones follow."""
 
+EXPORTED = pa.schema(
+    [
+        required("original_key", pa.string(), "the sample's name in the source"),
+        required("original_width", pa.int32(), "pixels of the source's image, upright"),
+        required("original_height", pa.int32(), "pixels of the source's image, upright"),
+        described("key", pa.string(), "shard and number within it: the sample's name"),
+        described("width", pa.int32(), "pixels of the image as it was written"),
+        described("height", pa.int32(), "pixels of the image as it was written"),
+        described("crop_left", pa.int32(), "pixels that were cut off the resized image"),
+        described("crop_top", pa.int32(), "pixels that were cut off the resized image"),
+        described("image", IMAGE, "encoded bytes and name"),
+    ]
+)
+"""Columns of a training set that scores do not have, or that are of something else there."""
 EXPORT_NAMES = ("original_key", "original_width", "original_height", "crop_left", "crop_top")
-"""Columns that a training set has besides: its `key`, `width` and `height` are of what was written."""
+"""Those of them that a source's own columns would clash with."""
 
 SOURCE_PREFIX = "source_"
 
@@ -55,5 +72,5 @@ def passed_through(fields: Iterable[pa.Field], taken: Iterable[str]) -> dict[str
         while name in names:
             name = f"{SOURCE_PREFIX}{name}"
         names.add(name)
-        renamed[field.name] = pa.field(name, field.type)
+        renamed[field.name] = described(name, field.type, "of the source, as it was there")
     return renamed

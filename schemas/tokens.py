@@ -9,6 +9,8 @@ import re
 
 import pyarrow as pa
 
+from schemas.described import described, required
+
 MICRO_CONDITIONS = ("original_width", "original_height", "crop_top", "crop_left", "score")
 """In the order in which the released model takes them."""
 _SHARD = re.compile(r"data/[^/.]+\.(\d+)x(\d+)(\.validation)?\.parquet")
@@ -21,21 +23,21 @@ def tokens_schema(grid: Grid) -> pa.Schema:
     """Of the shards with grids of that size."""
     return pa.schema(
         [
-            pa.field("token_id", pa.string(), nullable=False),  # row id, "#", number of the crop
-            pa.field("row_id", pa.string(), nullable=False),
-            pa.field("image_id", pa.string(), nullable=False),
-            pa.field("caption", pa.string()),
-            pa.field("captions", pa.list_(pa.string())),  # alternatives
-            pa.field("crop", pa.int16(), nullable=False),
-            pa.field("grid_height", pa.int16(), nullable=False),
-            pa.field("grid_width", pa.int16(), nullable=False),
-            pa.field("original_width", pa.int32(), nullable=False),
-            pa.field("original_height", pa.int32(), nullable=False),
-            pa.field("crop_top", pa.int32(), nullable=False),  # pixels of the resized image
-            pa.field("crop_left", pa.int32(), nullable=False),
-            pa.field("score", pa.float32(), nullable=False),  # as the micro-condition is
-            pa.field("vq_digest", pa.string(), nullable=False),
-            pa.field("tokens", pa.list_(pa.uint16(), grid[0] * grid[1]), nullable=False),  # in reading order
+            required("token_id", pa.string(), "row id, #, number of the crop: unique"),
+            required("row_id", pa.string(), "of the image in the input: object and row number"),
+            required("image_id", pa.string(), "SHA-256 of the encoded bytes, in hexadecimal"),
+            described("caption", pa.string(), "text of the image; null where it has none"),
+            described("captions", pa.list_(pa.string()), "alternative texts; null where there are none"),
+            required("crop", pa.int16(), "among those of its image; 0 is the middle"),
+            required("grid_height", pa.int16(), "rows of tokens"),
+            required("grid_width", pa.int16(), "tokens a row"),
+            required("original_width", pa.int32(), "pixels before it was resized"),
+            required("original_height", pa.int32(), "pixels before it was resized"),
+            required("crop_top", pa.int32(), "pixels of the resized image"),
+            required("crop_left", pa.int32(), "pixels of the resized image"),
+            required("score", pa.float32(), "quality, as the micro-condition is"),
+            required("vq_digest", pa.string(), "SHA-256 over the VQ model's files"),
+            required("tokens", pa.list_(pa.uint16(), grid[0] * grid[1]), "VQ codes, in reading order"),
         ]
     )
 

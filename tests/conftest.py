@@ -6,6 +6,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +78,15 @@ def ceph_server() -> Iterator[str]:
     with ceph.running_ceph() as url:
         boto3.session.Session().client("s3", endpoint_url=url).create_bucket(Bucket="bucket")
         yield url
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by Playwright."""
+    from tests.browser import chromium
+
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 GIB = 2**30
+GPU_SIZES_GIB = (16, 24, 40, 48, 80, 141)
+KEPT_FREE = 0.08
+"""Part of a GPU's memory that the CUDA context and fragments take, or other programs."""
 
 
 def peak_memory(device: str, run: Callable[[], object]) -> dict[str, float | None]:
@@ -31,3 +36,16 @@ def unless_out_of_memory(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"out_of_memory": False} | run()
     except torch.OutOfMemoryError as error:
         return {"out_of_memory": True, "message": str(error).partition("\n")[0]}
+
+
+def largest_batches(peaks_gib: Mapping[int, float]) -> dict[str, int]:
+    """The largest batch that fits a GPU of each size in GiB, by a straight line through measured peaks.
+
+    Args:
+        peaks_gib: Peak of reserved memory by batch size; of fewer than two nothing can be told.
+    """
+    if len(peaks_gib) < 2:
+        return {}
+    an_image, fixed = np.polyfit([*peaks_gib], [*peaks_gib.values()], 1)
+    rooms = {size: size * (1 - KEPT_FREE) - fixed for size in GPU_SIZES_GIB}
+    return {str(size): max(math.floor(room / max(an_image, 1e-3)), 0) for size, room in rooms.items()}

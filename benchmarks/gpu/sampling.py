@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.memory import peak_memory, unless_out_of_memory
+from benchmarks.gpu.memory import largest_batches, peak_memory, unless_out_of_memory
 from benchmarks.gpu.scale import DTYPE, Scale, main_model, requests
 from benchmarks.matmul import SquareProduct
 from benchmarks.plain_sampler import GeneratorNoise, plain_batch, plain_sample_tokens
@@ -33,6 +33,9 @@ def measure(scale: Scale, device: str) -> dict[str, Any]:
         str(batch_size): unless_out_of_memory(partial(_at, sampler, scale, device, batch_size))
         for batch_size in scale.batch_sizes
     }
+    peaks = {size: result[str(size)].get("peak_reserved_gib") for size in scale.batch_sizes}
+    known = {size: peak for size, peak in peaks.items() if peak is not None}
+    result["largest_batch_by_gib"] = largest_batches(known)
     result["ways"] = {
         str(batch_size): unless_out_of_memory(partial(_ways, model, sampler, scale, device, batch_size))
         for batch_size in scale.compared_batch_sizes

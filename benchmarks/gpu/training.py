@@ -142,7 +142,7 @@ class _Trainer:
         count = num_masked(OBJECTIVE, SEED, index, self.batch_size, self.grid**2)
         self.masked.append(count)
         with torch.autocast(torch.device(self.device).type, DTYPE):
-            summed = self.model(dataclasses.replace(self.batch, index=index))
+            summed, _ = self.model(dataclasses.replace(self.batch, index=index))
         (summed / count).backward()
         clip_gradients(self.model, 1.0)
         self.optimizer.step()

@@ -110,7 +110,7 @@ def generate_phases(notes: Notes, units: UnitPhases) -> dict[str, float]:
             "ray": notes.seconds("ray"),
         }
         | units.to_json()
-        | {"card": notes.seconds("card")},
+        | {name: notes.seconds(name) for name in ("card", "report")},
     )
 
 
@@ -126,7 +126,7 @@ def curate_phases(notes: Notes, scoring: UnitPhases, export: UnitPhases) -> dict
         | scoring.to_json("score_")
         | {name: notes.seconds(name) for name in ("dedup", "select", "export_plan")}
         | export.to_json("export_")
-        | {"card": notes.seconds("card")},
+        | {name: notes.seconds(name) for name in ("card", "report")},
     )
 
 

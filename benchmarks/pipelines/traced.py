@@ -25,6 +25,7 @@ STEPS: dict[str, dict[str, str]] = {
         "units": "pipelines.generate:run_units",
         "manifest": "pipelines.ledger:Ledger.write_manifest",
         "card": "pipelines.generate:write_card",
+        "report": "jobs.command:tell_report",
     },
     "curate": {
         "config": "jobs.curation:load_config",
@@ -37,6 +38,7 @@ STEPS: dict[str, dict[str, str]] = {
         "export_units": "pipelines.curation.exporting:run_units",
         "manifest": "pipelines.ledger:Ledger.write_manifest",
         "card": "pipelines.curation.passes:write_card",
+        "report": "jobs.curation:tell_report",
     },
 }
 """For each command its steps, and the function that each of them is; some are within others."""

@@ -15,6 +15,7 @@ from examples.shapes.defects import SHARD_ROWS, collection, confusion_table, wri
 from pipelines.config import load_config
 from pipelines.curation.passes import Curation
 from pipelines.curation.settings import CurateConfig
+from pipelines.reports.writing import write_report
 
 FOLDER = Path("out/curate")
 CONFIG = "examples/shapes/curate.yaml"
@@ -35,7 +36,7 @@ def main(seed: int = 0) -> None:
     began = time.monotonic()
     funnel = other.select()
     print(f"another recipe keeps {funnel.kept} of {funnel.rows}, after {time.monotonic() - began:.1f} s")
-    print(f"the training set: {curation.dataset_uri}")
+    print(f"the training set: {curation.dataset_uri}\nreport: {write_report(str(FOLDER / 'out'))}")
 
 
 def decisions(curation: Curation, keys: list[str]) -> list[dict[str, Any]]:

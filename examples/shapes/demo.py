@@ -23,6 +23,7 @@ from pipelines.generate import open_job
 from pipelines.generation_config import GenerateConfig
 from pipelines.inputs import find_parquet
 from pipelines.progress import show_progress, summary_text
+from pipelines.reports.writing import write_report
 
 FOLDER = Path("out/demo")
 NUM_PROMPTS, NUM_SHOWN = 96, 24
@@ -50,7 +51,7 @@ def main() -> None:
     sheet = FOLDER / "contact_sheet.png"
     shown = slice(NUM_SHOWN)
     contact_sheet(images[shown], table["prompt"].to_pylist()[shown], verdicts[shown]).save(sheet)
-    print(f"contact sheet: {sheet}")
+    print(f"contact sheet: {sheet}\nreport: {write_report(str(output))}")
 
 
 def accuracy_text(table: pa.Table, verdicts: list[Verdict]) -> str:

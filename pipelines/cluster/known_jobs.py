@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MODELS = {
     "curate": "pipelines.curation.settings:CurateConfig",
     "generate": "pipelines.generation_config:GenerateConfig",
+    "package": "pipelines.packaging.settings:PackageConfig",
     "score": "pipelines.curation.settings:ScoreConfig",
     "tokenize": "pipelines.tokenization:TokenizeConfig",
     "train": "pipelines.training.settings:TrainConfig",
@@ -23,6 +24,7 @@ MODELS = {
 _PLANNERS = {
     "curate": "pipelines.curation.passes:plan_curation",
     "generate": "pipelines.generate:plan_job",
+    "package": "pipelines.packaging.job:plan_packaging",
     "score": "pipelines.curation.scoring:plan_scoring",
     "tokenize": "pipelines.tokenization:plan_tokenization",
 }

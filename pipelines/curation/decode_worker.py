@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.clock import Clock
-from pipelines.curation.faults import FAULT_NAMES, source_fault
 from pipelines.curation.settings import ScoreSettings
 from pipelines.decoding import Decoded, DecodeError, decode
 from pipelines.images import encode_image, image_id
 from pipelines.resizing import resize
 from pipelines.scorers.interface import ImageBatch
 from pipelines.scorers.plain import plain_scorers
+from pipelines.sources.faults import FAULT_NAMES, source_fault
 from pipelines.worker import DeadLetter, WorkerResult
 from schemas.generations import IMAGE_SUFFIXES
 from schemas.images import IMAGE_FACTS, SOURCE_ROWS

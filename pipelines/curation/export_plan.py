@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +12,7 @@ from pipelines.inputs import find_parquet, open_parquet, read_batches
 from pipelines.ledger import Ledger
 from pipelines.plan import InputObject
 from pipelines.scorers.settings import EMBEDDING
-from pipelines.shards import parquet_bytes
+from pipelines.shard_cuts import ShardCuts, write_shards
 from pipelines.storage import Storage
 
 _PLACE = [
@@ -28,19 +26,6 @@ PLACE_NAMES = [field.name for field in _PLACE]
 
 class ExportError(RefusalError):
     """A selection that cannot be exported; the message says why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardCuts:
-    """When a shard is full.
-
-    Attributes:
-        rows: Images at most.
-        size_bytes: Of their encoded images in the input.
-    """
-
-    rows: int
-    size_bytes: int
 
 
 def write_shard_plan(
@@ -57,13 +42,7 @@ def write_shard_plan(
     Raises:
         ExportError: The selection keeps nothing, or is of other scores.
     """
-    objects: list[InputObject] = []
-    for rows in _cut(_kept(scores_uri, selection_uri), cuts):
-        data = parquet_bytes(rows)
-        digest = hashlib.sha256(data).hexdigest()
-        path = f"{len(objects):05d}-{digest[:12]}.parquet"
-        folder.create(path, data)
-        objects.append(InputObject(path=path, fingerprint=f"sha256:{digest}", rows=rows.num_rows))
+    objects = write_shards(_kept(scores_uri, selection_uri), folder, cuts)
     if not objects:
         raise ExportError(f"{selection_uri}: it keeps no image; loosen the rule that its funnel.json names")
     return objects
@@ -129,18 +108,3 @@ class _Decisions:
         for batch in read_batches(self._found, ["row_id", "image_id", "kept"]):
             rows = pa.table(batch)
             yield rows.filter(pc.is_valid(rows["image_id"]))  # dead letters have no scores
-
-
-def _cut(tables: Iterator[pa.Table], cuts: ShardCuts) -> Iterator[pa.Table]:
-    waiting: list[pa.Table] = []
-    rows_waiting = bytes_waiting = 0
-    for table in tables:
-        start = 0
-        for row, size in enumerate(table["size_bytes"].to_pylist()):
-            if rows_waiting and (rows_waiting == cuts.rows or bytes_waiting + size > cuts.size_bytes):
-                yield pa.concat_tables([*waiting, table.slice(start, row - start)])
-                waiting, start, rows_waiting, bytes_waiting = [], row, 0, 0
-            rows_waiting, bytes_waiting = rows_waiting + 1, bytes_waiting + size
-        waiting.append(table.slice(start))
-    if rows_waiting:
-        yield pa.concat_tables(waiting)

@@ -11,14 +11,15 @@ from PIL import Image
 
 from pipelines.clock import Clock
 from pipelines.curation.export_plan import PLACE_NAMES
-from pipelines.curation.faults import FAULT_NAMES, source_fault
 from pipelines.curation.settings import ExportSettings, KeptImages
 from pipelines.curation.shard_images import ENCODED
 from pipelines.decoding import DecodeError, DecodeLimits, decode
 from pipelines.images import encode_image, image_id
 from pipelines.resizing import resize
+from pipelines.sources.faults import FAULT_NAMES, source_fault
 from pipelines.worker import DeadLetter, WorkerResult
 from schemas.generations import IMAGE_SUFFIXES
+from schemas.images import EXPORTED
 from schemas.prompts import IMAGE, SHOWN_AS_IMAGES
 
 
@@ -90,4 +91,5 @@ def _with_images(table: pa.Table, images: Sequence[dict[str, Any]]) -> pa.Table:
     table = table.append_column("image", pa.array(values, IMAGE))
     first = ["key", "caption", "width", "height"]
     table = table.select([*first, *(name for name in table.column_names if name not in first)])
-    return table.replace_schema_metadata(SHOWN_AS_IMAGES)
+    fields = [EXPORTED.field(f.name) if f.name in EXPORTED.names else f for f in table.schema]
+    return table.cast(pa.schema(fields, metadata=SHOWN_AS_IMAGES))

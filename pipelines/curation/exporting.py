@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.curation.export_plan import ShardCuts, write_shard_plan
+from pipelines.curation.export_plan import write_shard_plan
 from pipelines.curation.export_worker import ExportWorker
 from pipelines.curation.scoring import OnProgress, ScoringPlan
 from pipelines.curation.settings import ExportSettings
 from pipelines.curation.shard_images import ReadImages
-from pipelines.curation.shard_packing import PackShard
 from pipelines.errors import RefusalError
 from pipelines.ledger import Ledger
 from pipelines.manifest import MANIFEST_PATH
 from pipelines.planned_run import planned_run
+from pipelines.shard_cuts import SHARD_PLAN, ShardCuts
 from pipelines.storage import child, open_storage
 from pipelines.tally import RunSummary
 from pipelines.unit_job import Stage, UnitJob
 from pipelines.units import run_units
+from pipelines.webdataset_shards import PackShard
 
 JOB = "export"
-SHARD_PLAN = ".shards"
-"""Folder of the run in which the rows of each shard are."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from pipelines.errors import RefusalError
 from pipelines.manifest import MANIFEST_PATH
 from pipelines.storage import child, open_storage
 
-DUPLICATES = "duplicates"
+DUPLICATES, SELECTIONS, DATASETS = "duplicates", "selections", "datasets"
 
 
 def scores_uri(output: str) -> str:
@@ -19,12 +19,25 @@ def duplicates_uri(output: str, digest: str) -> str:
 
 def selection_uri(output: str, name: str) -> str:
     """The selection of that name."""
-    return child(output, f"selections/{name}")
+    return child(output, f"{SELECTIONS}/{name}")
 
 
 def dataset_uri(output: str, name: str) -> str:
     """The training set that the selection of that name became."""
-    return child(output, f"datasets/{name}")
+    return child(output, f"{DATASETS}/{name}")
+
+
+def runs_in(output: str, folder: str, marker: str = MANIFEST_PATH) -> dict[str, float]:
+    """The runs in DUPLICATES, SELECTIONS or DATASETS: their names, sorted, with the marker's Unix time.
+
+    Args:
+        output: The output folder.
+        folder: In it.
+        marker: A file that all of them have: by default the manifest, so that they are finished.
+    """
+    entries = open_storage(child(output, folder)).list()
+    found = [(*entry.path.partition("/"), entry.modified_at) for entry in entries]
+    return {name: modified_at for name, _, path, modified_at in sorted(found) if path == marker}
 
 
 def selection_inputs(output: str, duplicates: str | None) -> tuple[str, str | None]:
@@ -39,8 +52,7 @@ def selection_inputs(output: str, duplicates: str | None) -> tuple[str, str | No
     if duplicates is not None:
         return scores, duplicates
     folder = child(output, DUPLICATES)
-    found = [entry.path.partition("/") for entry in open_storage(folder).list()]
-    digests = [digest for digest, _, path in found if path == MANIFEST_PATH]
+    digests = list(runs_in(output, DUPLICATES))
     if len(digests) > 1:
         raise RefusalError(
             f"{folder}: pairs of several settings ({', '.join(digests)}); say with --duplicates which folder "

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 
+from pipelines.cards.training_set import read_selected, write_card
 from pipelines.config import load_config
 from pipelines.curation import layout
-from pipelines.curation.card import write_card
 from pipelines.curation.exporting import open_export
 from pipelines.curation.scoring import OnProgress, ScoringPlan, plan_scoring
 from pipelines.curation.settings import CurateConfig, ScoreConfig
@@ -51,7 +51,11 @@ class Curation:
     @cached_property
     def scoring(self) -> ScoringPlan:
         """The plan of the scores; looks at the whole input."""
-        values = self.config.score.model_dump() | {"input": self.config.input, "output": self.scores_uri}
+        values = self.config.score.model_dump() | {
+            "input": self.config.input,
+            "output": self.scores_uri,
+            "card": self.config.card,
+        }
         return plan_scoring(ScoreConfig.model_validate(values))
 
     @property
@@ -83,5 +87,5 @@ class Curation:
             return None
         job = open_export(self.scoring, self.selection_uri, self.config.export, self.dataset_uri)
         summary = job.run(on_progress)
-        write_card(job.ledger.storage, self.config, self.selection_uri, summary)
+        write_card(job.ledger, self.config, self.scoring.weights, read_selected(self.selection_uri), summary)
         return summary

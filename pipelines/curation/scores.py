@@ -6,13 +6,14 @@ import pyarrow as pa
 
 from pipelines.curation.settings import ScoreSettings
 from pipelines.scorers.settings import scorer_fields
+from schemas.described import described
 from schemas.images import EXPORT_NAMES, IMAGE_FACTS
 from schemas.prompts import IMAGE, SHOWN_AS_IMAGES
 
 
 def scores_schema(settings: ScoreSettings, passed_through: Sequence[pa.Field]) -> pa.Schema:
     """What was decoded, the scores, the kept image if it is, and the source's other columns."""
-    kept = [] if settings.keep == "none" else [pa.field("image", IMAGE)]
+    kept = [] if settings.keep == "none" else [described("image", IMAGE, "encoded bytes and name")]
     fields = [*IMAGE_FACTS, *scorer_fields(settings.scorers), *kept, *passed_through]
     return pa.schema(fields, metadata=SHOWN_AS_IMAGES if kept else None)
 

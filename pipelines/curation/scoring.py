@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipelines.budget import cluster_nodes, on_cluster
+from pipelines.cards.scores import write_card
 from pipelines.config import differences
 from pipelines.curation.decode_worker import DecodeWorker
 from pipelines.curation.scores import scores_schema, taken_names
@@ -25,6 +26,7 @@ from pipelines.reopening import recorded_config, refuse_other_input
 from pipelines.scorers.fetching import fetch_scorers
 from pipelines.shards import Shard, parquet_shard
 from pipelines.sources import ImageSource, open_source
+from pipelines.sources.opening import INDEX
 from pipelines.storage import child
 from pipelines.tally import Progress, RunSummary
 from pipelines.unit_job import Stage, UnitJob
@@ -33,8 +35,6 @@ from pipelines.units import run_units
 JOB = "score"
 WEIGHTS = "weights"
 """Key in run.json of the digests of the scorers' weights."""
-INDEX = ".index"
-"""Folder of a run in which listings and indexes of the input are kept."""
 OnProgress = Callable[[Progress], None]
 
 
@@ -66,13 +66,15 @@ class ScoringJob:
     ledger: Ledger
 
     def run(self, on_progress: OnProgress | None = None) -> RunSummary:
-        """Score all that is not done yet; write the manifest.
+        """Score all that is not done yet; write the manifest and the dataset card.
 
         Raises:
             ClusterTooSmallError: The job does not fit the cluster.
             JobFailedError: The job stopped; started again it goes on.
         """
-        return run_units(scoring_units(self.config, self.digests, self.source), self.ledger, on_progress)
+        summary = run_units(scoring_units(self.config, self.digests, self.source), self.ledger, on_progress)
+        write_card(self.ledger, self.config, self.digests, summary)
+        return summary
 
 
 def scoring_units(config: ScoreConfig, digests: dict[str, str], source: ImageSource) -> UnitJob:
@@ -173,16 +175,6 @@ def open_scoring_retry(output: str, overrides: Sequence[str] = ()) -> ScoringJob
         raise LedgerError(f"{output}: the scorers' weights changed:\n  " + "\n  ".join(changed))
     ledger.plan_retries()
     return ScoringJob(config=config, digests=digests, source=source, ledger=ledger)
-
-
-def opened_source(output: str) -> ImageSource:
-    """The input of a scoring run, to read images from.
-
-    Raises:
-        LedgerError: There is no `score` job in the folder.
-    """
-    config, _ = recorded_config(ScoreConfig, Ledger.load(output), JOB, WEIGHTS, ())
-    return _open_source(config)
 
 
 def _open_source(config: ScoreConfig) -> ImageSource:

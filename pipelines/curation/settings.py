@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from pipelines.cards.settings import CardSettings
 from pipelines.config import Config, Operational, Resources
 from pipelines.decoding import DecodeLimits
 from pipelines.dedup.settings import DedupSettings
@@ -88,10 +89,12 @@ class ScoreConfig(ScoreSettings):
     Attributes:
         input: WebDataset tars, Parquet, a folder of images, a URL table, or a dataset of this project.
         output: Folder of the run, local or s3://.
+        card: What the dataset card says of licence and origin.
     """
 
     input: Annotated[str, Operational()]
     output: Annotated[str, Operational()]
+    card: Annotated[CardSettings, Operational()] = CardSettings()
 
 
 class ExportSettings(Config):
@@ -125,6 +128,7 @@ class CurateConfig(Config):
         dedup: Which duplicates are looked for.
         recipe: What decides which images stay: a file, or the rules themselves.
         export: The training set; null to stop after the selection.
+        card: What the cards of the scores and of the training set say of licence and origin.
     """
 
     input: str
@@ -134,3 +138,4 @@ class CurateConfig(Config):
     dedup: DedupSettings = DedupSettings()
     recipe: str | Recipe
     export: ExportSettings | None = ExportSettings()
+    card: Annotated[CardSettings, Operational()] = CardSettings()

@@ -9,13 +9,13 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.curation.faults import FAULT_NAMES
 from pipelines.curation.settings import KeptImages
 from pipelines.inputs import read_unit
 from pipelines.plan import Unit
+from pipelines.shard_cuts import sample_keys
+from pipelines.sources.faults import FAULT_NAMES
 from pipelines.storage import Storage
 
-KEY_DIGITS = 4
 ENCODED = pa.field("encoded", pa.large_binary())
 
 
@@ -38,14 +38,12 @@ class ReadImages:
     def __call__(self, unit: Unit) -> pa.Table:
         """The rows in the plan, their new `key`, `encoded` and why an image could not be read."""
         rows = read_unit(self.shard_plan, unit)
-        numbers = [number - unit.row_start for number in unit.row_numbers]
-        keys = [f"{unit.position:05d}{number:0{KEY_DIGITS}d}" for number in numbers]
         images = (
             source_images(rows, self.read_source) if self.kept == "none" else kept_images(rows, self.scores)
         )
         names = rows.column_names
         rows = rows.rename_columns(["original_key" if name == "key" else name for name in names])
-        rows = rows.append_column("key", pa.array(keys))
+        rows = rows.append_column("key", pa.array(sample_keys(unit), pa.string()))
         for name in images.column_names:
             rows = rows.append_column(name, images[name])
         return rows
@@ -75,18 +73,5 @@ def _runs(rows: pa.Table, of: Literal["scores", "source"]) -> Iterator[Unit]:
     start = 0
     for stop in range(1, rows.num_rows + 1):
         if stop == rows.num_rows or paths[stop] != paths[start] or numbers[stop] <= numbers[stop - 1]:
-            yield _slice_of(paths[start], fingerprints[start], numbers[start:stop])
+            yield Unit.of_rows(paths[start], fingerprints[start], numbers[start:stop])
             start = stop
-
-
-def _slice_of(path: str, fingerprint: str, numbers: list[int]) -> Unit:
-    """These rows of an object, in the form that readers take."""
-    return Unit(
-        id=path,
-        position=0,
-        path=path,
-        fingerprint=fingerprint,
-        row_start=numbers[0],
-        row_stop=numbers[-1] + 1,
-        rows=tuple(numbers),
-    )

@@ -19,6 +19,7 @@ from pipelines.scorers.quality_measures import (
     noise,
     sharpness,
 )
+from schemas.described import described
 
 
 class Quality:
@@ -30,16 +31,22 @@ class Quality:
 
     min_side = None
     fields: Sequence[pa.Field] = tuple(
-        pa.field(name, pa.float32())
-        for name in (
-            "sharpness_laplacian",
-            "contrast_rms",
-            "exposure_mean",
-            "exposure_clipped",
-            "colorfulness_hasler",
-            "noise_immerkaer",
-            "blockiness_wang",
-            "border_fraction",
+        described(name, pa.float32(), text)
+        for name, text in (
+            (
+                "sharpness_laplacian",
+                "variance of the Laplacian: low where blurred; null below 3x3 pixels",
+            ),
+            ("contrast_rms", "standard deviation of luma, 0 to 0.5"),
+            ("exposure_mean", "mean of luma, 0 to 1"),
+            ("exposure_clipped", "share of pixels that are all but black or white, 0 to 1"),
+            ("colorfulness_hasler", "Hasler and Suesstrunk's, from 0: grey 0, average 45, extreme 109"),
+            ("noise_immerkaer", "standard deviation of the noise, in levels of 255; null below 3x3 pixels"),
+            (
+                "blockiness_wang",
+                "JPEG blocks: 1 where none are seen, at most 8; null below 16x16 pixels",
+            ),
+            ("border_fraction", "share of the image that even bars at its edges take, 0 to 1"),
         )
     )
 

@@ -17,10 +17,12 @@ from typing import Annotated, Literal
 
 import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
+from typing_extensions import override
 
 from pipelines.config import Config
 from pipelines.scorers.quality import Quality
 from pipelines.storage import without_options
+from schemas.described import described
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 """A URI that ends so names a file of weights, any other a folder."""
@@ -39,9 +41,14 @@ class _Named(Config):
 
     name: ColumnName
 
+    @property
+    def description(self) -> str:
+        """Of the score: predictor, backbone and version, range, unit, and what null means."""
+        raise NotImplementedError
+
     def fields(self) -> list[pa.Field]:
         """The column."""
-        return [pa.field(self.name, pa.float32())]
+        return [described(self.name, pa.float32(), self.description)]
 
 
 class ClipSettings(_Named):
@@ -81,10 +88,22 @@ class ClipSettings(_Named):
             )
         return self
 
+    @property
+    @override
+    def description(self) -> str:
+        return f"CLIP score by {self._backbone}: cosine of image and caption, -1 to 1; null without a caption"
+
+    @override
     def fields(self) -> list[pa.Field]:
         """The cosine, and the embedding if it is wanted."""
-        embedding = [pa.field(f"{self.name}_embedding", EMBEDDING)] if self.embedding else []
+        text = f"of the image by {self._backbone}; its length is one"
+        embedding = [described(f"{self.name}_embedding", EMBEDDING, text)] if self.embedding else []
         return [*super().fields(), *embedding]
+
+    @property
+    def _backbone(self) -> str:
+        weights = _last_name(self.model)
+        return weights if self.architecture is None else f"{self.architecture} ({weights})"
 
 
 class HpsSettings(_Named):
@@ -106,6 +125,14 @@ class HpsSettings(_Named):
     architecture: str = "ViT-H-14"
     sha256: Sha256 | None = None
 
+    @property
+    @override
+    def description(self) -> str:
+        return (
+            f"Human Preference Score by {self.architecture} ({_last_name(self.model)}): cosine of image and "
+            "caption, -1 to 1; null without a caption"
+        )
+
 
 class AestheticSettings(_Named):
     """LAION's aesthetic predictor v2: about 1 to 10, from the image's embedding by OpenAI's ViT-L/14.
@@ -123,6 +150,12 @@ class AestheticSettings(_Named):
     clip: str = "clip_vit_l_14"
     weights: str
     sha256: Sha256 | None = None
+
+    @property
+    @override
+    def description(self) -> str:
+        weights = _last_name(self.weights)
+        return f"LAION aesthetic predictor v2 ({weights}) on the embedding of {self.clip}: about 1 to 10"
 
 
 class NsfwSettings(_Named):
@@ -143,6 +176,12 @@ class NsfwSettings(_Named):
     weights: str
     sha256: Sha256 | None = None
 
+    @property
+    @override
+    def description(self) -> str:
+        weights = _last_name(self.weights)
+        return f"LAION's detector of unsafe images ({weights}) on the embedding of {self.clip}: 0 to 1"
+
 
 class WatermarkSettings(_Named):
     """LAION's watermark detector: the probability that an image has one.
@@ -159,6 +198,11 @@ class WatermarkSettings(_Named):
     weights: str
     sha256: Sha256 | None = None
 
+    @property
+    @override
+    def description(self) -> str:
+        return f"LAION's watermark detector ({_last_name(self.weights)}): probability of one, 0 to 1"
+
 
 class PHashSettings(_Named):
     """Perceptual hash, by which near duplicates are found: 64 bits, most of them the same.
@@ -171,9 +215,15 @@ class PHashSettings(_Named):
     kind: Literal["phash"]
     name: ColumnName = "phash"
 
+    @property
+    @override
+    def description(self) -> str:
+        return "perceptual hash, 64 bits: near duplicates share most of them"
+
+    @override
     def fields(self) -> list[pa.Field]:
         """The hash."""
-        return [pa.field(self.name, pa.uint64())]
+        return [described(self.name, pa.uint64(), self.description)]
 
 
 class QualitySettings(Config):
@@ -207,6 +257,11 @@ ScorerSettings = Annotated[
 def is_file(uri: str) -> bool:
     """Whether a URI names a file of weights, and not a folder."""
     return PurePosixPath(without_options(uri)).suffix.lower() in WEIGHT_SUFFIXES
+
+
+def _last_name(uri: str) -> str:
+    """What a description calls a model: no folders of the machine that scored."""
+    return PurePosixPath(without_options(uri)).name
 
 
 def needs_model(settings: ScorerSettings) -> bool:

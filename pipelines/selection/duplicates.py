@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.inputs import ParquetInput
+from pipelines.private_database import ORDINAL, quoted
 from pipelines.selection.expressions import RecipeError
-from pipelines.selection.images_table import DECISION, ORDINAL
+from pipelines.selection.images_table import DECISION
 from pipelines.selection.recipe import DuplicatesRule
-from pipelines.selection.rules import LEFT, literal, quoted
+from pipelines.selection.rules import LEFT, literal
 
 _PAIRS = 65_536
 STRENGTH = ("exact", "near", "semantic")

@@ -21,13 +21,14 @@ class RecipeError(RefusalError):
     """A recipe that does not fit the scores; the message names the rule and what there is."""
 
 
-def columns_in(name: str, expression: str, columns: Sequence[str]) -> list[str]:
+def columns_in(name: str, expression: str, columns: Sequence[str], table: str = "the scores") -> list[str]:
     """The columns that a rule's expression reads, in their order in the scores.
 
     Args:
         name: Of the rule.
         expression: Its SQL.
         columns: That the scores have and rules can read.
+        table: What has them, for messages.
 
     Raises:
         RecipeError: It is not one expression over these columns.
@@ -57,7 +58,7 @@ def columns_in(name: str, expression: str, columns: Sequence[str]) -> list[str]:
         elif parts and parts[0] in _unsteady():
             called.add(parts[0])
         elif parts and parts[0] not in parameters:
-            raise RecipeError(f"{where}: {no_column('.'.join(parts), columns)}")
+            raise RecipeError(f"{where}: {no_column('.'.join(parts), columns, table)}")
     if unsteady := sorted(called & _unsteady()):
         raise RecipeError(
             f"{where}: '{unsteady[0]}' differs from run to run; the rule `sample` chooses at random"
@@ -65,11 +66,11 @@ def columns_in(name: str, expression: str, columns: Sequence[str]) -> list[str]:
     return [column for column in columns if column in used]
 
 
-def no_column(name: str, columns: Sequence[str]) -> str:
+def no_column(name: str, columns: Sequence[str], table: str = "the scores") -> str:
     """What to say of a column that is not there."""
     close = difflib.get_close_matches(name, columns, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"no column '{name}' in the scores; {hint}Columns are {', '.join(columns)}"
+    return f"no column '{name}' in {table}; {hint}Columns are {', '.join(columns)}"
 
 
 _REFUSED = {
@@ -81,17 +82,22 @@ _REFUSED = {
 
 
 def _tree(where: str, expression: str) -> Any:
-    """The expression as DuckDB parses it."""
-    query = f"SELECT ({expression}\n) FROM images"
-    with duckdb.connect() as connection:
-        found = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0][0]
-    parsed = json.loads(found)
-    if parsed["error"]:
-        raise RecipeError(f"{where}: not an SQL expression: {parsed['error_message']}")
-    nodes = [statement["node"] for statement in parsed["statements"]]
-    if len(nodes) != 1 or nodes[0]["type"] != "SELECT_NODE" or len(nodes[0]["select_list"]) != 1:
-        raise RecipeError(f"{where}: not one SQL expression; write a single condition or value")
-    return nodes[0]["select_list"][0]
+    """The expression as DuckDB parses it.
+
+    In brackets no clause can follow it; without them it cannot close brackets that it has not opened.
+    """
+    trees = []
+    for query in (f"SELECT ({expression}\n) FROM images", f"SELECT {expression}\n FROM images"):
+        with duckdb.connect() as connection:
+            found = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0][0]
+        parsed = json.loads(found)
+        if parsed["error"]:
+            raise RecipeError(f"{where}: not an SQL expression: {parsed['error_message']}")
+        nodes = [statement["node"] for statement in parsed["statements"]]
+        if len(nodes) != 1 or nodes[0]["type"] != "SELECT_NODE" or len(nodes[0]["select_list"]) != 1:
+            raise RecipeError(f"{where}: not one SQL expression; write a single condition or value")
+        trees.append(nodes[0]["select_list"][0])
+    return trees[0]
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

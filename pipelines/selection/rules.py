@@ -8,8 +8,9 @@ from decimal import Decimal
 
 import duckdb
 
+from pipelines.private_database import ORDINAL, quoted
 from pipelines.selection.expressions import RecipeError
-from pipelines.selection.images_table import DECISION, ORDINAL
+from pipelines.selection.images_table import DECISION
 from pipelines.selection.recipe import (
     CaptionRule,
     ExpressionRule,
@@ -97,11 +98,6 @@ def expressions_of(rule: object) -> list[str]:
     if isinstance(rule, QuotaRule):
         return [rule.group_by]
     return [rule.within] if isinstance(rule, PercentileRule) and rule.within else []
-
-
-def quoted(column: str) -> str:
-    """A column's name in SQL."""
-    return '"' + column.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:

@@ -19,20 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.config import identity
-from pipelines.inputs import ParquetInput, find_parquet
+from pipelines.inputs import ParquetInput, find_parquet, schema_of
 from pipelines.json_files import parse_json
 from pipelines.manifest import MANIFEST_PATH, read_entries, read_manifest
+from pipelines.private_database import ORDINAL, readable
 from pipelines.selection.duplicates import drop_duplicates
 from pipelines.selection.expressions import RecipeError, columns_in, no_column
 from pipelines.selection.funnel import Funnel, Step
-from pipelines.selection.images_table import (
-    DECISION,
-    FACTS,
-    ORDINAL,
-    images_table,
-    readable,
-    schema_of,
-)
+from pipelines.selection.images_table import DECISION, FACTS, images_table
 from pipelines.selection.recipe import DuplicatesRule, Recipe, Rule
 from pipelines.selection.rules import LEFT, apply_test, check_expression, expressions_of, tests_of
 from pipelines.selection.uids import uids_array, uids_bytes

@@ -20,6 +20,8 @@ from pipelines.storage import ObjectMissingError, Storage, StoredObject, open_st
 from schemas import manifest
 from schemas.images import SOURCE_ROWS
 
+INDEX = ".index"
+"""Folder of a run in which listings and indexes of its input are kept."""
 Kind = Literal["webdataset", "parquet", "folder"]
 PEEKED_ENTRIES = 10_000
 """Entries of a listing that tell what an input is."""

@@ -35,6 +35,7 @@ class ParquetReader:
         settings: What to read.
         has_tars: Whether each may have a tar beside it that its rows name members of.
         renamed: Columns that pass through, by their name in the files.
+        fetches: Whether images on the web are fetched; else each is a fault.
     """
 
     storage: Storage
@@ -42,6 +43,7 @@ class ParquetReader:
     settings: SourceSettings
     has_tars: bool
     renamed: dict[str, pa.Field]
+    fetches: bool = True
 
     def __call__(self, unit: Unit) -> pa.Table:
         """The unit's rows."""
@@ -114,6 +116,7 @@ class ParquetReader:
             index_uri=self.index_uri,
             settings=self.settings,
             has_tars=self.has_tars,
+            fetches=self.fetches,
         )
         places.fill(unit, images)
 

@@ -18,6 +18,7 @@ from pipelines.sources.settings import SourceSettings
 from pipelines.sources.tar_index import ensure_index, index_path
 from pipelines.sources.tars import fill_image
 from pipelines.storage import Storage, child, open_storage
+from pipelines.web import WebError
 
 _THREADS = 16
 
@@ -52,12 +53,14 @@ class ImagePlaces:
         index_uri: The folder of tar indexes.
         settings: What may be read.
         has_tars: Whether each may have a tar beside it that its rows name members of.
+        fetches: Whether images on the web are fetched; else each is a fault.
     """
 
     storage: Storage
     index_uri: str
     has_tars: bool
     settings: SourceSettings
+    fetches: bool = True
 
     def fill(self, unit: Unit, images: Sequence[NamedImage]) -> None:
         """Fill the rows of a unit with their images, or with what is wrong with these.
@@ -82,8 +85,11 @@ class ImagePlaces:
         self._read_files(unit, files)
         if members:
             self._read_members(unit, members, len(prefix))
-        if urls:
+        if urls and self.fetches:
             self._fetch(unit, images, urls)
+        elif urls:
+            for image in urls:
+                image.row.fail(WebError("the image is on the web, and nothing is fetched here"), "fetch")
 
     def _check(self, unit: Unit, images: Sequence[NamedImage]) -> None:
         num_bytes = sum(len(image.row.encoded or image.data or b"") for image in images)

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.clock import Clock
-from pipelines.curation.faults import FAULT_NAMES, source_fault
 from pipelines.decoding import DecodeError, decode
 from pipelines.images import image_id
+from pipelines.sources.faults import FAULT_NAMES, source_fault
 from pipelines.tokenization.buckets import Bucket, nearest_bucket
 from pipelines.tokenization.crops import TooSmallError, cut_crops
 from pipelines.tokenization.rows import CROPPED

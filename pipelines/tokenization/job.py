@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from pipelines.budget import cluster_nodes, on_cluster
+from pipelines.cards.tokens import write_card
 from pipelines.errors import RefusalError
 from pipelines.ledger import Ledger
 from pipelines.planned_run import PlannedRun, planned_run
 from pipelines.reopening import recorded_config, refuse_other_input
 from pipelines.sources import ImageSource, open_source
+from pipelines.sources.opening import INDEX
 from pipelines.storage import child
 from pipelines.tally import Progress, RunSummary
 from pipelines.tokenization.buckets import Bucket, make_buckets
@@ -27,8 +29,6 @@ from pipelines.unit_job import Stage, UnitJob
 from pipelines.units import run_units
 
 JOB, VQ, SCORE_CONDITION = "tokenize", "vq", "score_condition"
-INDEX = ".index"
-"""Folder of a run in which listings and indexes of the input are kept."""
 OnProgress = Callable[[Progress], None]
 
 
@@ -53,13 +53,15 @@ class TokenizationJob:
     ledger: Ledger
 
     def run(self, on_progress: OnProgress | None = None) -> RunSummary:
-        """Tokenize all that is not done yet; write the manifest.
+        """Tokenize all that is not done yet; write the manifest and the dataset card.
 
         Raises:
             ClusterTooSmallError: The job does not fit the cluster.
             JobFailedError: The job stopped; started again it goes on.
         """
-        return run_units(tokenization_units(self.config, self.vq, self.source), self.ledger, on_progress)
+        summary = run_units(tokenization_units(self.config, self.vq, self.source), self.ledger, on_progress)
+        write_card(self.ledger, self.config, self.vq, summary)
+        return summary
 
 
 def tokenization_units(config: TokenizeConfig, vq: VQFacts, source: ImageSource) -> UnitJob:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from meissonic.config import ScoreCondition
+from pipelines.cards.settings import CardSettings
 from pipelines.config import Config, Operational, Resources
 from pipelines.decoding import DecodeLimits
 from pipelines.sources import SourceSettings
@@ -91,6 +92,7 @@ class TokenizeConfig(Config):
         unit_timeout_s: Seconds that a worker may take for a unit.
         max_failure_rate: The job stops when more than this part of the images fails.
         failure_rate_rows: Images to see before it does.
+        card: What the dataset card says of licence and origin.
     """
 
     input: Annotated[str, Operational()]
@@ -116,3 +118,4 @@ class TokenizeConfig(Config):
     unit_timeout_s: Annotated[float, Operational()] = Field(default=3600.0, gt=0)
     max_failure_rate: Annotated[float, Operational()] = Field(default=0.5, ge=0, le=1)
     failure_rate_rows: Annotated[int, Operational()] = Field(default=1000, ge=1)
+    card: Annotated[CardSettings, Operational()] = CardSettings()

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipelines.storage import Storage, child
-from pipelines.training.settings import StageSettings, TrainConfig
+
+if TYPE_CHECKING:
+    from pipelines.training.settings import (  # imports torch, which reports do not need
+        StageSettings,
+        TrainConfig,
+    )
 
 STAGES = "stages"
 FORMAT = "meissonic-training-1"

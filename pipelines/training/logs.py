@@ -1,6 +1,7 @@
 """The measures of a stage: JSON lines in its folder, and what trackers make of them.
 
-    log/00000000.jsonl   one object a line, with `kind` (step, rate, validation, skip) and `step`
+    log/00000000.jsonl   one object a line, with `step` and `kind`: step, rate, masking_rate,
+                         validation, samples
 
 A file begins at each checkpoint and is named by its step. A run that goes on from a checkpoint drops the
 files from there on, so that together they tell each step once.
@@ -13,14 +14,16 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.storage import Storage, open_storage
-from pipelines.training.trackers import Tracker
+from pipelines.storage import ObjectMissingError, Storage, open_storage
+
+if TYPE_CHECKING:
+    from pipelines.training.trackers import Tracker  # imports Ray, which readers do not need
 
 LOG, SAMPLES = "log/", "samples/"
 _FLUSH_S = 10.0
@@ -80,7 +83,11 @@ def read_log(stage_uri: str) -> Iterator[dict[str, Any]]:
     """The lines of a stage, in the order of its steps."""
     storage = open_storage(stage_uri)
     for entry in storage.list(LOG):
-        yield from map(json.loads, storage.read(entry.path).decode().splitlines())
+        try:
+            lines = storage.read(entry.path).decode().splitlines()
+        except ObjectMissingError:  # dropped since it was listed: a run goes on from a checkpoint before it
+            continue
+        yield from map(json.loads, lines)
 
 
 def _numbers(prefix: str, values: dict[str, Any]) -> Iterator[tuple[str, float]]:

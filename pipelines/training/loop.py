@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from meissonic.objective import num_masked
+from meissonic.objective import RATE_BINS, num_masked
 from meissonic.parallel import without_sync
 from meissonic.training import TrainingBatch
 from pipelines.training.batches import BatchLoader
@@ -44,6 +44,7 @@ class _Done:
     index: int
     grid: tuple[int, int]
     loss: torch.Tensor
+    by_rate_K2: torch.Tensor
     grad_norm: torch.Tensor
 
 
@@ -111,19 +112,29 @@ class Steps:
         rows, columns = batch[0].tokens_BHW.shape[1:]
         total = num_masked(self.trained.model.config, seed, index, stage.batch_size, rows * columns)
         loss = torch.zeros((), device=self.trained.device)
+        by_rate_K2 = torch.zeros(len(RATE_BINS), 2, device=self.trained.device)
         for number, part in enumerate(batch):
             with (
                 without_sync(self.trained.module, number < len(batch) - 1),
                 computing(self.job.config.precision, self.trained.device),
             ):
-                part_loss = self.trained.module(part.to(self.trained.device)) / total
+                summed, part_by_rate = self.trained.module(part.to(self.trained.device))
+                part_loss = summed / total
                 # gradients are averaged over the workers, each of which has a part of the sum
                 (part_loss * self.world_size).backward()
             loss += part_loss.detach()
+            by_rate_K2 += part_by_rate
         grad_norm = self.trained.update(step)
         self.meter.add(samples=stage.batch_size, grid=(rows, columns), num_masked=total)
         self.pending.append(
-            _Done(step=step, index=index, grid=(rows, columns), loss=loss, grad_norm=grad_norm)
+            _Done(
+                step=step,
+                index=index,
+                grid=(rows, columns),
+                loss=loss,
+                by_rate_K2=by_rate_K2,
+                grad_norm=grad_norm,
+            )
         )
 
     def _look(self, waited_s: float, num_skipped: int) -> None:
@@ -140,6 +151,8 @@ class Steps:
         for done, loss, norm in numbers:
             if not math.isfinite(loss) or not math.isfinite(norm):
                 raise NotFiniteError(step=done.step, index=done.index, loss=loss, grad_norm=norm)
+        by_rate_K2 = torch.stack([done.by_rate_K2 for done in steps]).sum(0)
+        dist.all_reduce(by_rate_K2)
         rates = self.meter.read(waited_s)
         if self.log is None:
             return
@@ -154,6 +167,9 @@ class Steps:
                 "width": done.grid[1],
             }
             self.log.write("step", done.step + 1, values)
+        by_rate = zip(RATE_BINS, by_rate_K2.tolist(), strict=True)
+        losses_by_rate = {name: loss / count for name, (loss, count) in by_rate if count}
+        self.log.write("masking_rate", steps[-1].step + 1, {"loss": losses_by_rate})
         self.log.write("rate", steps[-1].step + 1, dataclasses.asdict(rates))
         progress = TrainingProgress(
             stage=self.job.stage.name,
@@ -175,6 +191,7 @@ class Steps:
                 self.log.write("validation", step, {"loss": losses})
             if samples is not None:
                 self.log.picture(step, samples)
+                self.log.write("samples", step, {"prompts": list(self.job.config.validation.prompts)})
         self.meter.pause(time.monotonic() - began)
 
     def _save(self, step: int) -> None:

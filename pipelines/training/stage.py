@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from pipelines.code_version import code_version
 from pipelines.training.checkpoints import Checkpointer
 from pipelines.training.job import StageJob
 from pipelines.training.loop import Steps
@@ -16,6 +17,7 @@ from pipelines.training.precision import DTYPES
 from pipelines.training.rates import matmul_rate
 from pipelines.training.skips import DivergedError, NotFiniteError, read_skips, write_skip
 from pipelines.training.stage_model import StageModel
+from pipelines.training.starts import write_start
 from pipelines.training.token_store import open_token_stores
 
 
@@ -35,6 +37,15 @@ def train_stage(job: StageJob, checkpointer: Checkpointer, monitor: Any, device:
     )
     peak = config.logging.peak_flop_per_s or matmul_rate(device, DTYPES[config.precision])
     skipped: set[int] = _agreed(read_skips(job.storage))
+    if dist.get_rank() == 0:
+        write_start(
+            job.storage,
+            step=checkpointer.store.newest() or 0,
+            num_workers=dist.get_world_size(),
+            parallel=config.workers.parallel,
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            code_version=code_version(),
+        )
     while True:
         # what was trained before is gone by now: there need not be room for two
         trained = StageModel(job, device)

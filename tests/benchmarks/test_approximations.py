@@ -36,6 +36,7 @@ def test_an_exact_sampler_passes_each_image_once_a_step(model: Meissonic) -> Non
     assert draw(model, scenes, sure, seed=1).passes < exact.passes
 
 
+@pytest.mark.reliability
 def test_every_way_is_compared_with_its_exact_one(model: Meissonic) -> None:
     ways = [
         Way(name="exact", config=SAMPLER),

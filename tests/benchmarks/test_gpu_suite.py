@@ -119,7 +119,7 @@ def test_the_operations_that_take_most_are_named(results: dict[str, dict[str, An
     assert any("addmm" in operation["name"] for operation in largest)
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_the_job_makes_every_image_and_the_sampler_s_tokens(tmp_path: Path) -> None:

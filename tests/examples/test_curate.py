@@ -24,7 +24,7 @@ RULES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.ray
 def test_every_defect_is_found_by_its_rule(tmp_path, local_ray: None) -> None:  # type: ignore[no-untyped-def]
     samples = collection(num_clean=120, num_each=6, seed=1)

@@ -36,7 +36,7 @@ def ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupted_job_stops_at_once_and_goes_on_later(tmp_path: Path) -> None:
     output, source = tmp_path / "out", write_input(tmp_path / "in", rows=ROWS, negative=(3, 77))

@@ -218,7 +218,7 @@ def test_any_number_of_programs_may_run_and_die() -> None:
 @pytest.mark.parametrize(
     "depth",
     [
-        pytest.param(DEEP, id="long", marks=pytest.mark.slow),
+        pytest.param(DEEP, id="long", marks=pytest.mark.reliability),
         pytest.param(DEEPEST, id="longer", marks=[pytest.mark.reliability, pytest.mark.timeout(1800)]),
     ],
 )

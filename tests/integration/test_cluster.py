@@ -116,6 +116,7 @@ def actors(head: RayHead) -> list[Any]:
     return list(list_actors(address=head.address, filters=ALIVE, raise_on_missing_output=False))
 
 
+@pytest.mark.reliability
 def test_a_pool_grows_with_the_queue_and_its_nodes_go_at_its_end(tmp_path: Path) -> None:
     source = write_input(tmp_path / "in", rows=100)
     types = node_types("gpu_spot", most=2)

@@ -26,6 +26,7 @@ from tests.corpora.broken import everything
 from tests.pipelines.curation.pictures import encoded, picture, write_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+FEW_PROCESSES = ["score.decoders.num_actors=1"]
 RULES = [
     {"rule": "range", "name": "small", "column": "min_side", "min": 60},
     {"rule": "duplicates", "name": "copies", "keep": "size_bytes"},
@@ -34,7 +35,7 @@ RULES = [
 
 def configured(source: str, output: str, **values: Any) -> CurateConfig:
     given = {"input": source, "output": output, "recipe": {"rules": RULES}} | values
-    return build_config(CurateConfig, given, [], "test")
+    return build_config(CurateConfig, given, FEW_PROCESSES, "test")
 
 
 def table_of(uri: str) -> pa.Table:
@@ -54,6 +55,7 @@ def write_source(folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_a_folder_becomes_a_training_set_and_another_recipe_another(tmp_path: Path) -> None:
     source, output = write_source(tmp_path / "in"), str(tmp_path / "out")
     curation = Curation(configured(source, output, score={"unit_rows": 4}))
@@ -133,7 +135,7 @@ def write_odd_tars(folder: Path) -> tuple[str, Counter[str]]:
     return str(folder), expected
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_nothing_disappears_however_broken_it_is(tmp_path: Path) -> None:
     source, expected = write_odd_tars(tmp_path / "in")
     score = {"unit_rows": 32, "max_failure_rate": 1.0}
@@ -159,7 +161,7 @@ def test_nothing_disappears_however_broken_it_is(tmp_path: Path) -> None:
     [
         pytest.param("resized", "s3", marks=[pytest.mark.s3, pytest.mark.reliability]),
         pytest.param("none", "s3", marks=[pytest.mark.s3, pytest.mark.reliability]),
-        pytest.param("none", "ceph", marks=[pytest.mark.s3, pytest.mark.ceph, pytest.mark.slow]),
+        pytest.param("none", "ceph", marks=[pytest.mark.s3, pytest.mark.ceph, pytest.mark.reliability]),
         pytest.param("resized", "ceph", marks=[pytest.mark.s3, pytest.mark.ceph, pytest.mark.reliability]),
         pytest.param("none", "folder", marks=pytest.mark.reliability),
         pytest.param("resized", "folder", marks=pytest.mark.reliability),
@@ -181,7 +183,7 @@ def test_curation_is_the_same_on_object_storage(tmp_path: Path, root_uri: str, k
     assert min(Image.open(io.BytesIO(row["image"]["bytes"])).size) == 48
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_images_that_come_back_are_scored_by_a_retry(tmp_path: Path) -> None:
     source = tmp_path / "in"
     write_folder(source, 4)

@@ -94,7 +94,7 @@ def test_two_gpus_and_one_make_the_same_bytes(prompts: str, finished: Path, tmp_
     assert (tmp_path / "out" / "manifest.json").read_bytes() == (finished / "manifest.json").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_runs_on_object_storage_and_in_a_folder_make_the_same_bytes(
     prompts: str, finished: Path, root_uri: str
 ) -> None:
@@ -110,7 +110,7 @@ def test_a_prompt_table_on_object_storage(s3_server: str, prompts: str, tmp_path
     assert table_of(str(tmp_path / "out"))["prompt"].to_pylist()[:4] == PROMPTS[:4]
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_tokens_do_not_depend_on_units_and_the_order_of_rows(
     prompts: str, finished: Path, tmp_path: Path
 ) -> None:
@@ -127,7 +127,7 @@ def test_a_finished_job_started_again_computes_nothing(prompts: str, finished: P
     assert (summary.units_run, summary.rows_done, summary.rows_out) == (0, 8, 9)
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_a_sample_tells_what_the_rest_will_take_and_is_kept(
     prompts: str, finished: Path, tmp_path: Path
 ) -> None:
@@ -177,7 +177,7 @@ def test_failed_rows_are_recorded_and_run_again_alone(tmp_path: Path) -> None:
         open_retry(output, ["sampler.num_steps=9"])
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_dead_letters_are_the_same_bytes_in_every_run(tmp_path: Path) -> None:
     columns = {"prompt": ["a", "b"], "image": [b"garbage", None], "prompt_id": ["x", "y"]}
     pq.write_table(pa.table(columns), tmp_path / "p.parquet")
@@ -202,7 +202,7 @@ def test_datasets_pandas_and_duckdb_read_the_shards(finished: Path) -> None:
     assert count == 9
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_images_of_private_hosts_are_made_once_they_are_allowed(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(buffer, "png")

@@ -17,7 +17,7 @@ import pytest
 from pipelines.storage import open_storage
 from pipelines.verify import verify
 
-NUM_PROMPTS = 120
+NUM_PROMPTS = 40
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
 

@@ -102,7 +102,7 @@ def test_a_job_is_followed_to_its_end_and_submitted_again_has_nothing_to_do(
     assert one["id"].removesuffix("-1") == two["id"].removesuffix("-2")
     assert [one["status"], two["status"]] == ["succeeded", "succeeded"]
     assert run("logs", one["id"], "--address", head.address).stdout.endswith(
-        f"manifest: {output}/manifest.json\n"
+        f"manifest: {output}/manifest.json\nreport: {output}/report.html\n"
     )
 
 

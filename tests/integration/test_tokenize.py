@@ -65,6 +65,7 @@ def write_images(folder: Path) -> None:
 def config(images: Path, output: Path, *overrides: str, model: str = MODEL) -> TokenizeConfig:
     places = [f"input={images}", f"output={output}", f"model={model}"]
     settings = ["resolution=64", "max_aspect=1", "unit_rows=5", "encoders.num_gpus=0", "captions=texts"]
+    settings += ["croppers.num_actors=1", "encoders.num_actors=1"]
     small = ["crops_per_image=3", "score={column: hps_v2_1}", "validation_share=0.25", "batch_size=4"]
     return load_config(TokenizeConfig, None, [*places, *settings, *small, *overrides])
 

@@ -74,7 +74,7 @@ def test_variables_choose_data_source_job_and_run() -> None:
         assert text.startswith("label_values") or len(names) == selected
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.ray
 def test_every_metric_of_the_dashboard_is_exported(local_ray: None, tmp_path: Path) -> None:
     source = write_input(tmp_path / "in", negative=(7,))

@@ -29,6 +29,7 @@ assert draw_on_gpu(broken, torch.rand(1, 1))[1].isnan().all()
 """
 
 
+@pytest.mark.slow
 def test_interpreted_it_draws_what_the_cpu_draws() -> None:
     pytest.importorskip("triton")
     environment = os.environ | {"TRITON_INTERPRET": "1"}

@@ -86,7 +86,7 @@ def gradients(model: MaskedImageModel) -> dict[str, Tensor]:
 def test_the_loss_is_that_of_all_logits(make: Make, batch: TrainingBatch, label_smoothing: float) -> None:
     model = make(ObjectiveConfig(drop_rate=0.0, label_smoothing=label_smoothing))
     count = num_masked(model.config, SEED, INDEX, 4, GRID**2)
-    loss = model(batch) / count
+    loss = model(batch)[0] / count
     loss.backward()
 
     plain = make(model.config)
@@ -104,8 +104,23 @@ def test_the_loss_is_that_of_all_logits(make: Make, batch: TrainingBatch, label_
 def test_a_batch_is_the_sum_of_its_parts(make: Make, batch: TrainingBatch) -> None:
     model = make(ObjectiveConfig(drop_rate=0.5))
     whole = model(batch)
-    parts = model(part(batch, slice(0, 2))) + model(part(batch, slice(2, 4)))
-    torch.testing.assert_close(whole, parts, atol=1e-5, rtol=1e-5)
+    parts = model(part(batch, slice(0, 2))), model(part(batch, slice(2, 4)))
+    for of_whole, of_first, of_second in zip(whole, *parts, strict=True):
+        torch.testing.assert_close(of_whole, of_first + of_second, atol=1e-5, rtol=1e-5)
+
+
+def test_the_loss_is_told_by_masking_rate(make: Make, batch: TrainingBatch) -> None:
+    model = make()
+    loss, by_rate = model(batch)
+    inputs, _, rate_B = masked(model, batch)
+    count_B = (inputs == model.mask_token_id).sum((1, 2))
+    expected = [count_B[(rate_B * 5).long() == bin].sum() for bin in range(5)]  # no rate here is 1
+    assert by_rate[:, 1].tolist() == torch.stack(expected).tolist()
+    torch.testing.assert_close(by_rate[:, 0].sum(), loss.detach(), atol=1e-4, rtol=1e-5)
+    alone = [model(part(batch, slice(row, row + 1)))[1] for row in range(4)]
+    torch.testing.assert_close(by_rate, torch.stack(alone).sum(0), atol=1e-4, rtol=1e-5)
+    assert all((one[:, 1] > 0).sum() == 1 for one in alone)
+    assert not by_rate.requires_grad
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -123,22 +138,22 @@ def test_dropped_conditions_are_the_empty_prompt_s_hidden_and_pooled(
 ) -> None:
     empty = model.tokenizer([""]).repeat(4, 1)
     without_text = dataclasses.replace(batch, input_ids_BL=empty, pooled_ids_BL=empty)
-    dropped = make(ObjectiveConfig(drop_rate=1.0))(batch)
-    torch.testing.assert_close(dropped, make()(without_text), atol=1e-5, rtol=1e-5)
-    assert not torch.isclose(dropped, make()(batch), rtol=1e-4)
+    dropped = make(ObjectiveConfig(drop_rate=1.0))(batch)[0]
+    torch.testing.assert_close(dropped, make()(without_text)[0], atol=1e-5, rtol=1e-5)
+    assert not torch.isclose(dropped, make()(batch)[0], rtol=1e-4)
 
 
 def test_pooled_output_is_of_its_own_caption(make: Make, batch: TrainingBatch) -> None:
-    same = make()(dataclasses.replace(batch, pooled_ids_BL=batch.input_ids_BL.clone()))
-    other = make()(dataclasses.replace(batch, pooled_ids_BL=batch.input_ids_BL.flip(0)))
-    torch.testing.assert_close(same, make()(batch), atol=1e-5, rtol=1e-5)
+    same = make()(dataclasses.replace(batch, pooled_ids_BL=batch.input_ids_BL.clone()))[0]
+    other = make()(dataclasses.replace(batch, pooled_ids_BL=batch.input_ids_BL.flip(0)))[0]
+    torch.testing.assert_close(same, make()(batch)[0], atol=1e-5, rtol=1e-5)
     assert not torch.isclose(other, same, rtol=1e-5)
 
 
 @pytest.mark.parametrize("train_text", [False, True])
 def test_the_text_tower_learns_only_if_told(make: Make, batch: TrainingBatch, train_text: bool) -> None:
     model = make(ObjectiveConfig(drop_rate=0.5), train_text)
-    model(batch).backward()
+    model(batch)[0].backward()
     assert any(name.startswith("text_encoder.") for name in gradients(model)) is train_text
 
 
@@ -152,7 +167,7 @@ def test_validation_has_the_training_loss_at_the_same_rates(make: Make, batch: T
     model = make()
     rate = model.config.rates(TrainingNoise(SEED, INDEX, batch.slots_B))
     sums, counts = model.losses(batch, rate)
-    torch.testing.assert_close(sums.sum(), model(batch), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(sums.sum(), model(batch)[0], atol=1e-4, rtol=1e-5)
     assert int(counts.sum()) == num_masked(model.config, SEED, INDEX, 4, GRID**2)
 
 

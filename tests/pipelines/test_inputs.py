@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import inputs
-from pipelines.inputs import find_parquet, read_unit
-from pipelines.plan import PlanError, plan_units, retry_unit
+from pipelines.inputs import ParquetInput, find_parquet, read_unit
+from pipelines.plan import InputObject, PlanError, plan_units, retry_unit
 from pipelines.shards import parquet_bytes
 from pipelines.storage import StorageError, child, open_storage
 from tests.pipelines.toys import finish_inline, square_ledger, write_input
@@ -141,3 +141,13 @@ def test_damaged_pages_are_named(root_uri: str, tmp_path: Path) -> None:
     found = find_parquet(root_uri)
     with pytest.raises(StorageError, match=r"t\.parquet: row group 0 cannot be decoded .*replace the file"):
         read_unit(found.storage, plan_units(found.objects, 50, "c")[0])
+
+
+def test_rows_are_located_by_their_place_among_all(tmp_path: Path) -> None:
+    objects = [InputObject(path=f"{n}", fingerprint="", rows=rows) for n, rows in enumerate((3, 0, 2, 4))]
+    found = ParquetInput(storage=open_storage(str(tmp_path)), objects=objects)
+    located = [
+        (item.path, numbers, ordinals) for item, numbers, ordinals in found.located([8, 3, 0, 4, 2, 3])
+    ]
+    assert located == [("0", [0, 2], [0, 2]), ("2", [0, 1], [3, 4]), ("3", [3], [8])]
+    assert list(found.located([])) == []

@@ -20,7 +20,7 @@ from pipelines.worker import WorkerResult
 from tests.pipelines.scraping import METRICS, Samples, scrape_until
 from tests.pipelines.toys import Deadly, Square, commit_inline, square_job, square_ledger, write_input
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.reliability, pytest.mark.usefixtures("local_ray")]
 
 DOCS = Path("docs/observability.md")
 

@@ -104,3 +104,8 @@ def test_a_retry_holds_only_its_rows_and_knows_its_origin() -> None:
     assert retry.id == f"{first.id}-r2"
     assert retry.base_id == first.id
     assert list(retry.row_numbers) == [11, 17]
+
+
+def test_some_rows_of_an_object_are_a_unit_for_readers() -> None:
+    unit = Unit.of_rows("a.parquet", "sha256:1", [3, 7])
+    assert (list(unit.row_numbers), unit.row_start, unit.row_stop) == ([3, 7], 3, 8)

@@ -112,8 +112,8 @@ print(ray._private.worker.global_worker.node.get_logs_dir_path())
 """
 
 
+@pytest.mark.reliability
 @pytest.mark.ray
-@pytest.mark.slow
 def test_a_jobs_workers_log_json_lines_and_its_terminal_stays_clean(tmp_path: Path) -> None:
     source, output = write_input(tmp_path / "in", negative=(7,)), tmp_path / "out"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

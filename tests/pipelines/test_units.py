@@ -127,7 +127,7 @@ def test_a_row_that_kills_its_worker_is_isolated(source: str, tmp_path: Path) ->
     assert verify(str(tmp_path / "out")).problems == []
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_rows_that_raise_exhaust_memory_or_hang_become_dead_letters(source: str, tmp_path: Path) -> None:
     ledger = square_ledger(str(tmp_path / "out"), source)
     seen: list[Progress] = []
@@ -153,6 +153,7 @@ def test_a_worker_that_dies_once_costs_nothing(source: str, tmp_path: Path) -> N
     assert (summary.rows_done, summary.rows_failed) == (40, 0)
 
 
+@pytest.mark.slow
 def test_a_program_fault_stops_the_job_with_the_original_error(source: str, tmp_path: Path) -> None:
     ledger = square_ledger(str(tmp_path / "out"), source)
     with pytest.raises(JobFailedError, match=r"unit 0000000\d-.*part-\d\.parquet.*KeyError: 'no such model'"):
@@ -161,6 +162,7 @@ def test_a_program_fault_stops_the_job_with_the_original_error(source: str, tmp_
     assert run_units(square_job(source, Square), ledger).rows_done == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("worker", "message"),
     [
@@ -169,7 +171,7 @@ def test_a_program_fault_stops_the_job_with_the_original_error(source: str, tmp_
         pytest.param(
             DeadlyToBuild,
             "process died 4 times while it was built; it may need more memory",
-            marks=pytest.mark.slow,
+            marks=pytest.mark.reliability,
         ),
     ],
 )
@@ -191,7 +193,7 @@ def test_too_many_failures_stop_the_job(tmp_path: Path) -> None:
     assert len(ledger.committed(ledger.planned())) < 80
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_results_are_committed_while_others_are_still_read(source: str, tmp_path: Path) -> None:
     source = write_input(tmp_path / "many", rows=200)
     ledger = square_ledger(str(tmp_path / "out"), source)
@@ -208,7 +210,7 @@ def test_a_job_too_big_for_the_cluster_is_refused_at_once(source: str, tmp_path:
             run_units(square_job(source, Square, resources=resources), ledger)
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_rows_that_fail_in_an_earlier_stage_do_not_reach_the_next(tmp_path: Path) -> None:
     source = write_input(tmp_path / "in", negative=(3, 4, 20, 21, 22, 23, 24))  # the last five are a unit
     ledger = square_ledger(str(tmp_path / "out"), source)

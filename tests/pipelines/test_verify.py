@@ -17,6 +17,7 @@ from pipelines.ledger import Ledger
 from pipelines.shards import parquet_bytes
 from pipelines.storage import Storage
 from pipelines.verify import verify
+from schemas.described import required
 from schemas.manifest import ObjectEntry
 from tests.pipelines.toys import commit_inline, finish_inline, square_ledger, write_input, write_manifest
 
@@ -140,6 +141,12 @@ def test_a_repeated_id_is_found_in_both_places(ledger: Ledger) -> None:
 def test_another_schema_is_found(ledger: Ledger) -> None:
     _replace(ledger, lambda t: t.set_column(2, "square", t["square"].cast(pa.float64())))
     assert "its schema differs" in _found(ledger)[f"data/{ledger.planned()[1].id}.parquet"]
+
+
+def test_a_shard_by_code_that_described_columns_otherwise_is_none(ledger: Ledger) -> None:
+    said = required("square", pa.int64(), "the number times itself")
+    _replace(ledger, lambda t: t.set_column(2, said.with_nullable(t.schema.field(2).nullable), t["square"]))
+    assert not any("schema" in what for what in _found(ledger).values())
 
 
 def test_a_stale_manifest_is_found(ledger: Ledger) -> None:

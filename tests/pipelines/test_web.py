@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import web
-from pipelines.web import WebError, WebLimits, fetch
+from pipelines.web import WebError, WebLimits, fetch, is_url
 from tests.servers.web import answer, chunks, raw, redirect, serving, write_certificate
 
 LIMITS = WebLimits(max_bytes=1000, timeout_s=5.0, max_redirects=3, allow_private=True)
@@ -289,3 +289,17 @@ def test_a_server_that_does_not_shake_hands_is_left_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:  # accepts, and says nothing
         url = f"https://127.0.0.1:{listening.getsockname()[1]}/"
         assert "not complete in time" in refused(url, LIMITS.model_copy(update={"timeout_s": 0.2}))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://a.example/x", True),
+        ("HTTP://a", True),
+        ("s3://b/x", False),
+        ("http", False),
+        ("a/b.jpg", False),
+    ],
+)
+def test_a_url_is_told_by_its_scheme(text: str, expected: bool) -> None:
+    assert is_url(text) == expected

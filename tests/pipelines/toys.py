@@ -3,9 +3,10 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from pipelines.inputs import find_parquet, read_unit
 from pipelines.ledger import Ledger, RunSpec
 from pipelines.plan import Unit, plan_units
 from pipelines.records import Records
-from pipelines.shards import parquet_shard
+from pipelines.shards import Shard, parquet_shard
 from pipelines.unit_job import Stage, UnitJob
 from pipelines.unit_result import UnitResult, commit_unit
 from pipelines.worker import DeadLetter, Worker, WorkerResult, failed_table
@@ -62,14 +63,44 @@ def commit_inline(ledger: Ledger, units: Iterable[Unit], source: str) -> dict[st
     for unit in units:
         rows = read(unit)
         result = Square().process(rows)
-        ids = rows["name"].combine_chunks()
-        failed = failed_table(unit, ids, [(letter.row, letter) for letter in result.failed])
-        outcome = UnitResult(
-            unit=unit, row_ids=ids, table=result.table, failed=failed, attempts=1, started_at=0.0, seconds={}
-        )
-        shards = parquet_shard(unit, result.table) if result.table.num_rows else []
-        commits[unit.id] = commit_unit(ledger, outcome, shards)
+        commits[unit.id] = commit_rows(ledger, unit, rows["name"].to_pylist(), result.table, result.failed)
     return commits
+
+
+def commit_rows(
+    ledger: Ledger,
+    unit: Unit,
+    ids: Sequence[str],
+    table: pa.Table,
+    letters: Sequence[DeadLetter] = (),
+    *,
+    pack: Callable[[Unit, pa.Table], list[Shard]] = parquet_shard,
+    started_at: float = 0.0,
+    seconds: Mapping[str, float] = MappingProxyType({}),
+) -> Commit:
+    """Commit a unit as a job does, without Ray.
+
+    Args:
+        ledger: Of the run.
+        unit: The unit.
+        ids: Of its input rows.
+        table: Their results.
+        letters: Those of its rows that failed.
+        pack: What encodes the results, if there are any.
+        started_at: Unix time.
+        seconds: Where the time went.
+    """
+    row_ids = pa.array(ids, pa.string())
+    result = UnitResult(
+        unit=unit,
+        row_ids=row_ids,
+        table=table,
+        failed=failed_table(unit, row_ids, [(letter.row, letter) for letter in letters]),
+        attempts=1,
+        started_at=started_at,
+        seconds=dict(seconds),
+    )
+    return commit_unit(ledger, result, pack(unit, table) if table.num_rows else [])
 
 
 def finish_inline(output: str, source: str) -> Ledger:

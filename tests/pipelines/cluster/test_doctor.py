@@ -17,7 +17,7 @@ from pipelines.plan import plan_units
 from pipelines.worker import Worker
 from tests.pipelines.toys import ONE_CPU, Faulty, Square, Unloadable, square_job, write_input
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
 
 def trials(
@@ -78,7 +78,7 @@ def names(checks: list[Check]) -> list[tuple[str, bool]]:
     return [(check.name, check.is_ok) for check in checks]
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_a_job_that_will_run_leaves_no_trace(tmp_path: Path) -> None:
     found = list(examine("generate", generation(tmp_path)))
     nodes = ["versions", "clocks", "disks", "storage"]

@@ -11,18 +11,19 @@ from PIL import Image
 
 from pipelines.archives import ArchiveLimits, read_members
 from pipelines.curation.decode_worker import DecodeWorker
-from pipelines.curation.export_plan import ExportError, ShardCuts, write_shard_plan
+from pipelines.curation.export_plan import ExportError, write_shard_plan
 from pipelines.curation.export_worker import ExportWorker
 from pipelines.curation.settings import ExportSettings, ImageSettings, KeptImages, ScoreSettings
 from pipelines.curation.shard_images import ReadImages
-from pipelines.curation.shard_packing import PackShard
 from pipelines.decoding import DecodeLimits
 from pipelines.ledger import Ledger, RunSpec
 from pipelines.plan import InputObject, Plan, Unit, plan_units
 from pipelines.resizing import ResizeSettings
 from pipelines.selection import Recipe, select
+from pipelines.shard_cuts import ShardCuts
 from pipelines.shards import Shard
 from pipelines.storage import open_storage
+from pipelines.webdataset_shards import PackShard
 from tests.pipelines.curation.pictures import encoded, picture, source_rows
 from tests.pipelines.made_scores import write_dataset
 

@@ -37,6 +37,7 @@ def test_columns_are_found_in_expressions(expression: str, columns: list[str]) -
         ("true); DROP TABLE images; SELECT (true", "not an SQL expression"),
         ("true); SELECT (true", "not one SQL expression"),
         ("true), (false", "not one SQL expression"),
+        ("1=1) or (1=1", "not an SQL expression"),
         ("1) FROM images UNION SELECT (2", "not one SQL expression"),
         ("PRAGMA version", "not an SQL expression"),
         ("COPY images TO '/tmp/x.csv'", "not an SQL expression"),

@@ -59,6 +59,7 @@ def assert_same(output: Path | str, expected: Path) -> None:
     assert all(torch.equal(found[name], wanted[name]) for name in found)
 
 
+@pytest.mark.slow
 def test_every_step_is_trained_and_told(undisturbed: Path) -> None:
     lines = list(read_log(f"{undisturbed}/stages/main"))
     assert [line["step"] for line in lines if line["kind"] == "step"] == list(range(1, NUM_STEPS + 1))
@@ -74,6 +75,7 @@ def test_every_step_is_trained_and_told(undisturbed: Path) -> None:
         assert samples.width > 4 * 128
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_run_again(undisturbed: Path, tokens: str) -> None:
     result = plan_training(train_config(tokens, undisturbed)).run()
     assert result.steps_run == 0
@@ -184,7 +186,7 @@ def test_all_of_it_may_be_on_object_storage(undisturbed: Path, s3_server: str) -
     assert any(path.startswith("tensorboard/events") for path in paths)
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.timeout(600)
 def test_killed_drivers_change_nothing(undisturbed: Path, tokens: str, tmp_path: Path) -> None:
     for step in (4, 8):

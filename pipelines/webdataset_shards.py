@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from pipelines.packing import is_large
 from pipelines.plan import Unit
 from pipelines.shards import Shard, parquet_bytes
 from pipelines.webdataset import json_member, tar_bytes
@@ -45,7 +46,8 @@ class PackShard:
 
 def _members(table: pa.Table, facts: pa.Table) -> Iterator[tuple[str, bytes]]:
     """Image, caption and facts of each sample."""
-    for image, row in zip(table["image"], facts.to_pylist(), strict=True):
+    about = facts.select([field.name for field in facts.schema if not is_large(field)]).to_pylist()
+    for image, row in zip(table["image"], about, strict=True):
         yield image["path"].as_py(), image["bytes"].as_py()
         yield f"{row['key']}.txt", (row["caption"] or "").encode()
         yield f"{row['key']}.json", json_member(row)

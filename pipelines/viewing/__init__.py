@@ -1,0 +1,1 @@
+"""Look at the rows and images of a job's output in a browser: an index of its columns, and a small server."""
