@@ -62,6 +62,7 @@ def test_matches_are_the_captions_that_are_true() -> None:
     assert matches([one], about).tolist() == [[1, 1, 0, 0]]
 
 
+@pytest.mark.slow
 def test_a_finished_tokenizer_is_not_trained_again(tmp_path: Path) -> None:
     options = VQTraining(num_steps=3, num_plain_steps=1, batch_size=2, num_images=320)
     first = train_vq(tmp_path, options)

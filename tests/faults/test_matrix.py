@@ -35,11 +35,8 @@ from tests.servers.fault_proxy import Fault, FaultProxy
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 NUM_ROWS, NUM_UNITS = 40, 8
-KILLED_OFTEN = (
-    "driver killed between dead letters and commit",
-    "writing task killed between data and commit",
-)
-FAILS_OFTEN = {"mock S3": "403 in the middle", "Ceph": "commit written, answer lost"}
+OFTEN = ("driver killed between dead letters and commit", "commit written, answer lost")
+"""Tried with the slow tests: a kill, and a fault of the real server."""
 SERVERS = {
     "mock S3": ("s3_server", [pytest.mark.s3]),
     "Ceph": ("ceph_server", [pytest.mark.s3, pytest.mark.ceph]),
@@ -119,7 +116,7 @@ def seldom_or_often(often: bool) -> pytest.MarkDecorator:
 
 @pytest.mark.parametrize(
     "kill",
-    [pytest.param(k, id=k.name, marks=seldom_or_often(k.name in KILLED_OFTEN)) for k in KILLS],
+    [pytest.param(k, id=k.name, marks=seldom_or_often(k.name in OFTEN)) for k in KILLS],
 )
 def test_a_process_dies_at_a_write(kill: Kill, undisturbed: Undisturbed, tmp_path: Path, tell: Told) -> None:
     output = str(tmp_path / "out")
@@ -148,7 +145,7 @@ def copied(source: str, uri: str) -> str:
             place,
             row,
             id=f"{place}-{row.name}",
-            marks=[*marks, seldom_or_often(row.name == FAILS_OFTEN[place])],
+            marks=[*marks, seldom_or_often(place == "Ceph" and row.name in OFTEN)],
         )
         for place, (server, marks) in SERVERS.items()
         for row in SERVER

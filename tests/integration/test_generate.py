@@ -153,7 +153,7 @@ def test_another_configuration_is_refused_with_the_difference(prompts: str, fini
         run(prompts, str(finished), "resources.threads_per_actor=2")
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_failed_rows_are_recorded_and_run_again_alone(tmp_path: Path) -> None:
     source, output = tmp_path / "in" / "p.parquet", str(tmp_path / "out")
     source.parent.mkdir()
@@ -217,7 +217,7 @@ def test_images_of_private_hosts_are_made_once_they_are_allowed(tmp_path: Path) 
     assert verify(output).problems == []
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_webdataset_reads_the_tars(prompts: str, finished: Path, tmp_path: Path) -> None:
     import datasets
     import webdataset
@@ -237,7 +237,7 @@ def test_webdataset_reads_the_tars(prompts: str, finished: Path, tmp_path: Path)
     assert rows[0]["image"] == {"bytes": None, "path": path}
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_images_as_files(prompts: str, finished: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     run(prompts, str(output), "images=files", "image_format=jpeg", "tokens=false")
@@ -248,7 +248,7 @@ def test_images_as_files(prompts: str, finished: Path, tmp_path: Path) -> None:
     assert verify(str(output)).problems == []
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_the_best_of_several_images_are_chosen_by_their_score(prompts: str, tmp_path: Path) -> None:
     scorer = save_folder(tmp_path / "clip")
     settings = [

@@ -83,9 +83,7 @@ def assert_whole(output: Path, earlier: dict[str, bytes] | None = None) -> None:
         assert (output / "commits" / name).read_bytes() == record
 
 
-def test_a_job_is_followed_to_its_end_and_submitted_again_has_nothing_to_do(
-    head: RayHead, prompts: str, tmp_path: Path
-) -> None:
+def test_a_job_is_followed_to_its_end(head: RayHead, prompts: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
     first = run(*submission(head.address, prompts, output))
     assert first.returncode == 0, first.stdout + first.stderr
@@ -94,6 +92,13 @@ def test_a_job_is_followed_to_its_end_and_submitted_again_has_nothing_to_do(
     spec = json.loads(open_storage(str(output)).read("run.json"))
     assert spec["code_version"].removesuffix("+changes") == code_version().removesuffix("+changes")
 
+
+@pytest.mark.reliability
+def test_a_finished_job_submitted_again_has_nothing_to_do(
+    head: RayHead, prompts: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    assert run(*submission(head.address, prompts, output)).returncode == 0
     second = run(*submission(head.address, prompts, output))
     assert second.returncode == 0
     assert "0 images in" in second.stdout

@@ -161,6 +161,7 @@ def test_columns_that_are_not_there_are_refused_at_once(run: tuple[Path, Path], 
         plan_tokenization(config(images, tmp_path / "x", "resolution=72"))
 
 
+@pytest.mark.reliability
 def test_dead_letters_are_run_again_alone(run: tuple[Path, Path]) -> None:
     _, output = run
     summary = open_tokenization_retry(str(output)).run()

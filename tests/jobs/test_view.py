@@ -38,6 +38,7 @@ def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
         assert f"127.0.0.1:{port}: cannot listen there" in refusal(str(tmp_path / "out"), "--port", port)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("host", "pattern"),
     [

@@ -17,7 +17,7 @@ def test_a_generated_row_makes_its_image_again(tmp_path: Path) -> None:
     made = MadeGenerations(str(tmp_path), ["a fox", "eine Füchsin"], num_images=2).commit()
     shard = next(entry for entry in made.ledger.storage.list("data/"))
     row = pq.read_table(tmp_path / shard.path).to_pylist()[3]
-    line = prompt_row(row | {"strength": 0.5}, True)
+    line = prompt_row(row | {"strength": 0.5}, is_generated=True)
     assert "Füchsin" in line
     assert "\n" not in line
     values = json.loads(line)
@@ -29,5 +29,7 @@ def test_a_generated_row_makes_its_image_again(tmp_path: Path) -> None:
 
 
 def test_a_scored_image_gives_its_caption_alone() -> None:
-    assert json.loads(prompt_row({"caption": "a boat", "seed": 3}, False)) == {"prompt": "a boat"}
-    assert json.loads(prompt_row({"caption": None}, False)) == {"prompt": ""}
+    assert json.loads(prompt_row({"caption": "a boat", "seed": 3}, is_generated=False)) == {
+        "prompt": "a boat"
+    }
+    assert json.loads(prompt_row({"caption": None}, is_generated=False)) == {"prompt": ""}

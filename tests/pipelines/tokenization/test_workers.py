@@ -66,6 +66,7 @@ def test_what_was_cut_off_before_counts_too() -> None:
     assert table["crops"][0].as_py()[0]["left"] == 8
 
 
+@pytest.mark.slow
 def test_croppers_do_not_wait_for_torch() -> None:
     code = "import sys, pipelines.tokenization.crop_worker; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

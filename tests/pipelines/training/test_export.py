@@ -101,6 +101,7 @@ def test_averaged_and_raw_weights_differ(stage: str, tmp_path: Path) -> None:
     assert transformer_shift(tmp_path / "raw") == {2.0}
 
 
+@pytest.mark.slow
 def test_a_text_tower_that_was_trained_is_exported(tmp_path: Path) -> None:
     stage = write_stage(str(tmp_path / "stage"), train_text=True)
     export_checkpoint(stage, str(tmp_path / "model"))
