@@ -42,5 +42,6 @@ $(VENV)/ready: constraints.txt
 	  "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
 	@echo "Installing the pinned packages into $(VENV): some minutes, once"
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --requirement constraints.txt
+	@# --no-compile: most of what is installed is never imported, and compiling it takes longer than unpacking it
+	$(RUN) -m pip install --quiet --no-compile --disable-pip-version-check --requirement constraints.txt
 	@touch $@
