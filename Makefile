@@ -42,6 +42,5 @@ $(VENV)/ready: constraints.txt
 	  "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
 	@echo "Installing the pinned packages into $(VENV): some minutes, once"
 	$(PYTHON) -m venv $(VENV)
-	@# --no-compile: most of what is installed is never imported, and compiling it takes longer than unpacking it
-	$(RUN) -m pip install --quiet --no-compile --disable-pip-version-check --requirement constraints.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --requirement constraints.txt
 	@touch $@
