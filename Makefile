@@ -17,10 +17,10 @@ test: $(VENV)/ready
 slow: $(VENV)/ready
 	$(RUN) -m pytest -m "slow and not reliability" $(BY_FILE)
 
-# Runs every fault of the matrix, on a Ceph gateway too where its packages are installed, the protocol's histories at
-# full length, every whole job and the benchmarks at toy size: two hours or so. Writes the table of the matrix.
+# Runs all tests, those too that take too long for CI: every fault of the matrix, on a Ceph gateway too where its packages
+# are installed, the protocol's histories at full length, every whole job. Two hours or so. Writes the table of the matrix.
 reliability: $(VENV)/ready
-	MEISSONIC_RELIABILITY=docs/reliability.md $(RUN) -m pytest -m "" tests/faults tests/integration tests/pipelines/training tests/examples tests/benchmarks tests/meissonic
+	MEISSONIC_RELIABILITY=docs/reliability.md $(RUN) -m pytest -m ""
 
 check: lint test
 

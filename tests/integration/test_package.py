@@ -22,7 +22,7 @@ from tests.pipelines.made_generations import png
 from tests.pipelines.packaging.fake_hub import NAME, fake_hub
 from tests.pipelines.packaging.made_sets import LOSER, data_of, package, write_set
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.reliability]
 
 COUNT = 60
 
@@ -44,7 +44,6 @@ def num_commits(output: Path) -> int:
     return len(list((output / "commits").glob("*.json")))
 
 
-@pytest.mark.reliability
 def test_a_killed_job_goes_on_and_ends_with_the_bytes_of_an_undisturbed_one(tmp_path: Path) -> None:
     source = write_set(tmp_path / "run", "webdataset", count=COUNT)
     changes = ("shard_rows=1", "format=webdataset")
@@ -63,7 +62,6 @@ def test_a_killed_job_goes_on_and_ends_with_the_bytes_of_an_undisturbed_one(tmp_
     assert verify(str(tmp_path / "packed")).problems == []
 
 
-@pytest.mark.reliability
 def test_the_command_uploads_what_it_has_packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_set(tmp_path / "run", "files")
     with fake_hub(monkeypatch) as hub:
@@ -84,14 +82,7 @@ def test_the_command_uploads_what_it_has_packaged(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize(
-    "images",
-    [
-        pytest.param("parquet", marks=pytest.mark.reliability),
-        pytest.param("webdataset", marks=pytest.mark.reliability),
-        "files",
-    ],
-)
+@pytest.mark.parametrize("images", ["parquet", "webdataset", "files"])
 def test_what_generate_makes_is_packaged(images: str, tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": ["one", "two", "three"]}), tmp_path / "prompts.parquet")
     places = [f"prompts={tmp_path / 'prompts.parquet'}", f"output={tmp_path / 'run'}", f"images={images}"]

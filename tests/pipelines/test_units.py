@@ -115,7 +115,7 @@ def test_a_bad_row_becomes_a_dead_letter_and_can_be_retried(tmp_path: Path) -> N
     assert verify(str(tmp_path / "out")).problems == []
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_a_row_that_kills_its_worker_is_isolated(source: str, tmp_path: Path) -> None:
     ledger = square_ledger(str(tmp_path / "out"), source)
     summary = run_units(square_job(source, Deadly, deadly=[13]), ledger)
