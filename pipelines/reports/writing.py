@@ -37,7 +37,7 @@ def try_to_write_report(output: str) -> str | None:
     """The same at the end of a job, whose results are complete: what goes wrong is logged, no more."""
     try:
         return write_report(output)
-    except Exception:
+    except Exception:  # whatever it is: images that took a day are not to end with exit code 1 for a page
         _log.exception("%s: the results are complete, but their report could not be made", output)
         return None
 

@@ -11,6 +11,7 @@ scorers:
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
@@ -32,7 +33,7 @@ ColumnName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Named(Config):
+class _Named(Config, abc.ABC):
     """A scorer with one score.
 
     Attributes:
@@ -42,9 +43,9 @@ class _Named(Config):
     name: ColumnName
 
     @property
+    @abc.abstractmethod
     def description(self) -> str:
         """Of the score: predictor, backbone and version, range, unit, and what null means."""
-        raise NotImplementedError
 
     def fields(self) -> list[pa.Field]:
         """The column."""

@@ -10,6 +10,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from pipelines.arrow_types import is_bytes, is_text
 from pipelines.sources.interface import SourceError
 from pipelines.sources.settings import ColumnNames
 
@@ -85,25 +86,6 @@ def find_roles(schema: pa.Schema, settings: ColumnNames, where: str, has_tar: bo
         else _first(schema, KEY, is_name),
         sha256=_first(schema, SHA256, is_text),
         md5=_first(schema, MD5, is_text),
-    )
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether values are text, in whatever layout."""
-    if pa.types.is_dictionary(kind):
-        return is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def is_bytes(kind: pa.DataType) -> bool:
-    """Whether values are bytes, in whatever layout."""
-    if pa.types.is_dictionary(kind):
-        return is_bytes(kind.value_type)
-    return bool(
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary_view(kind)
-        or pa.types.is_fixed_size_binary(kind)
     )
 
 

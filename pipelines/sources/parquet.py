@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from pipelines.arrow_types import is_text
 from pipelines.inputs import ParquetInput, open_parquet, read_unit
 from pipelines.manifest import read_entries
 from pipelines.plan import InputObject, Unit
-from pipelines.sources.columns import ImageKind, Roles, find_roles, is_text
+from pipelines.sources.columns import ImageKind, Roles, find_roles
 from pipelines.sources.interface import CaptionError, ImageSource, MetadataError, RowError
 from pipelines.sources.pacing import shared_pacer
 from pipelines.sources.places import ImagePlaces, NamedImage, member_path

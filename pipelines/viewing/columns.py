@@ -9,6 +9,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.arrow_types import is_bytes, is_text
 from schemas.described import description
 
 Kind = Literal["number", "boolean", "text", "other"]
@@ -104,15 +105,8 @@ def named(columns: Collection[Column], *sources: str) -> list[Column]:
 
 
 def _is_large(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_large(kind.value_type)
-    return bool(
-        pa.types.is_nested(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_fixed_size_binary(kind)
-        or pa.types.is_binary_view(kind)
-    )
+    values = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return is_bytes(kind) or bool(pa.types.is_nested(values))
 
 
 def _kind(kind: pa.DataType) -> Kind:
@@ -124,14 +118,8 @@ def _kind(kind: pa.DataType) -> Kind:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_null(kind)
-    )
+    values = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return is_text(kind) or bool(pa.types.is_null(values))
 
 
 def _clean(column: pa.ChunkedArray) -> pa.ChunkedArray:
