@@ -112,9 +112,5 @@ def training_set_card(
 
 def _funnel_table(funnel: Funnel) -> str:
     """What was dropped, and how many images were left."""
-    dropped = [*funnel.failed.items(), *((step.name, step.dropped) for step in funnel.steps)]
-    left, rows = funnel.rows, []
-    for name, count in dropped:
-        left -= count
-        rows.append((text(name), f"{count:,}", f"{left:,}"))
+    rows = [(text(step.name), f"{step.dropped:,}", f"{step.kept:,}") for step in funnel.all_steps]
     return table(("rule", "dropped", "left"), rows)

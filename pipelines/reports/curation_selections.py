@@ -16,6 +16,7 @@ from pipelines.manifest import read_manifest
 from pipelines.pages.charts import Chart, Threshold, stacked_bars
 from pipelines.reports.curation_tables import CHARACTERS, WORDS, decisions_of
 from pipelines.selection import Funnel, read_funnel
+from pipelines.selection.funnel import FAULT
 from pipelines.selection.rules import literal
 from pipelines.storage import Storage, open_storage
 
@@ -102,27 +103,24 @@ def asked(rule: dict[str, Any]) -> str:
 
 def funnel_chart(selection: Selection) -> Chart:
     """What is left after each rule, and what it dropped."""
-    funnel, left = selection.funnel, selection.funnel.rows
-    bars = {"rows of the input": (left, 0)}
-    for kind, count in funnel.failed.items():
-        left -= count
-        bars[kind] = (left, count)
-    for step in funnel.steps:
+    bars = {"rows of the input": (selection.funnel.rows, 0)}
+    for step in selection.funnel.all_steps:
         bars[_unlike(step.name, bars)] = (step.kept, step.dropped)
     return stacked_bars(title="What each rule left", label="images", parts=("kept", "dropped"), values=bars)
 
 
 def funnel_rows(selection: Selection) -> list[tuple[Any, ...]]:
     """The funnel as a table: step, what it asks for, came, dropped, without a value, left, left of all."""
-    funnel, left, rows = selection.funnel, selection.funnel.rows, list[tuple[Any, ...]]()
-    for kind, count in funnel.failed.items():
-        rows.append((kind, "a readable image", f"{left:,}", f"{count:,}", "", *_left(left - count, funnel)))
-        left -= count
-    for step, (name, rule) in zip(funnel.steps, selection.rules, strict=True):
-        missing = f"{step.missing:,}" if step.missing else ""
-        counts = (f"{step.images:,}", f"{step.dropped:,}", missing, *_left(step.kept, funnel))
-        rows.append((name, asked(rule), *counts))
-    return rows
+    rules = dict(selection.rules)
+    return [
+        (
+            step.name,
+            "a readable image" if step.rule == FAULT else asked(rules[step.name]),
+            *step.counts,
+            selection.funnel.share(step.kept),
+        )
+        for step in selection.funnel.all_steps
+    ]
 
 
 def thresholds(
@@ -170,7 +168,3 @@ def _short(value: object) -> str:
 def _unlike(name: str, taken: dict[str, Any]) -> str:
     """The name, or one like it that is free: bars of one name would lie upon each other."""
     return name if name not in taken else _unlike(f"{name} ", taken)
-
-
-def _left(left: int, funnel: Funnel) -> tuple[str, str]:
-    return f"{left:,}", f"{left / funnel.rows:.1%}" if funnel.rows else ""

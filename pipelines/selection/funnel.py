@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+FAULT = "fault"
+"""Kind of a step that is no rule: an error for which images could not be read or decoded."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -30,6 +33,12 @@ class Step:
     missing: int
     kept: int
 
+    @property
+    def counts(self) -> tuple[str, str, str, str]:
+        """Images that came, were dropped, had no value, are left, as texts."""
+        missing = f"{self.missing:,}" if self.missing else ""
+        return f"{self.images:,}", f"{self.dropped:,}", missing, f"{self.kept:,}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Funnel:
@@ -49,6 +58,21 @@ class Funnel:
     steps: tuple[Step, ...]
     kept: int
 
+    @property
+    def all_steps(self) -> list[Step]:
+        """All that took rows away: faults of images, the most frequent first, then the rules."""
+        left, faults = self.rows, list[Step]()
+        for kind, count in sorted(self.failed.items(), key=lambda item: (-item[1], item[0])):
+            faults.append(
+                Step(name=kind, rule=FAULT, images=left, dropped=count, missing=0, kept=left - count)
+            )
+            left -= count
+        return [*faults, *self.steps]
+
+    def share(self, images: int) -> str:
+        """So many images as a part of all rows; "" where there are none."""
+        return f"{images / self.rows:.1%}" if self.rows else ""
+
     def to_json(self) -> dict[str, Any]:
         """As it stands in `funnel.json`."""
         return {name: value for name, value in asdict(self).items() if name != "output"}
@@ -65,20 +89,9 @@ def funnel_text(funnel: Funnel, width: int = 80) -> str:
     table.add_column("rule", overflow="fold")
     for name in ("images", "dropped", "no value", "kept", "of all"):
         table.add_column(name, justify="right", no_wrap=True)
-    left = funnel.rows
-    for kind, count in sorted(funnel.failed.items(), key=lambda item: (-item[1], item[0])):
-        table.add_row(Text(kind), f"{left:,}", f"{count:,}", "", *_left(left - count, funnel))
-        left -= count
-    for step in funnel.steps:
-        missing = f"{step.missing:,}" if step.missing else ""
-        table.add_row(
-            Text(step.name), f"{step.images:,}", f"{step.dropped:,}", missing, *_left(step.kept, funnel)
-        )
+    for step in funnel.all_steps:
+        table.add_row(Text(step.name), *step.counts, funnel.share(step.kept))
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
         console.print(table)
     return f"{funnel.output}: {funnel.kept:,} of {funnel.rows:,} kept\n{captured.get().rstrip()}"
-
-
-def _left(left: int, funnel: Funnel) -> tuple[str, str]:
-    return f"{left:,}", f"{left / funnel.rows:.1%}" if funnel.rows else ""
